@@ -1,16 +1,41 @@
-"""SHA256SUMS: what the files of a folder were when they were written.
+"""Whether a run has ended in a folder, and its files are what they were when it did.
 
-It has the form of the command `sha256sum`, which checks it as well: `sha256sum -c SHA256SUMS`.
+SHA256SUMS has the form of the command `sha256sum`, which checks it as well: `sha256sum -c
+SHA256SUMS`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 SUMS = "SHA256SUMS"
+UNFINISHED = ".hydra/unfinished"
+"""A file that is in a run's folder from its start to its end."""
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has ended there, and its numbers and tables are those that it has left."""
+    ended = not (folder / UNFINISHED).exists() and read_summary(folder) is not None
+    return ended and find_changed(folder) is None
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """A run's summary.json; None if there is none that can be read."""
+    summary = read_json(folder / "summary.json")
+    return summary if isinstance(summary, dict) else None
+
+
+def read_json(path: Path) -> object:
+    """What the file holds; None if there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def write_sums(folder: Path, names: Iterable[str]) -> None:

@@ -98,6 +98,21 @@ def test_commas_of_a_list_are_no_axis_of_a_sweep_and_several_lists_are() -> None
     ]
 
 
+def test_a_job_tells_what_is_its_own_from_what_all_share() -> None:
+    words = ["model=tiny", "method=sft,base", "seed=1"]
+    try:
+        hydra = start_hydra(get_args_parser().parse_args([]))
+        overrides = [*words, "hydra.mode=MULTIRUN", "hydra.sweep.dir=sweep"]
+        master = compose_overrides(hydra, "config", overrides, RunMode.MULTIRUN)
+        planned = [job for job, _ in check_jobs(hydra, master)]
+    finally:
+        GlobalHydra.instance().clear()
+    assert [(job.overrides, job.shared) for job in planned] == [
+        (["method=sft"], ["model=tiny", "seed=1"]),
+        (["method=base"], ["model=tiny", "seed=1"]),
+    ]
+
+
 def paper_experiments() -> list[Any]:
     """One of them; the others, which are alike, among the slow tests."""
     names = sorted(file.stem for file in find_conf().glob("experiment/paper_*.yaml"))

@@ -141,9 +141,18 @@ def test_numbers_alone_do_not_make_a_job_finished(
     assert [len(third.seen(f"seed={seed}")) for seed in summaries] == [2, 2, 2]
 
 
-def test_a_changed_config_is_a_new_job(sweep_here: Callable[..., Swept]) -> None:
-    sweep_here("seed=1,2")
-    changed = sweep_here("seed=1,2", "tuning.learning_rate=1e-4", "trainer.progress=false")
+def set_rate(folder: Path, rate: float) -> None:
+    """Writes a config of one's own, tuning=mine."""
+    file = folder / "caft" / "tuning" / "mine.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"defaults: [lora, _self_]\nlearning_rate: {rate}\n")
+
+
+def test_a_changed_config_is_a_new_job(tmp_path: Path, sweep_here: Callable[..., Swept]) -> None:
+    set_rate(tmp_path, 5e-4)
+    sweep_here("seed=1,2", "tuning=mine")
+    set_rate(tmp_path, 1e-4)
+    changed = sweep_here("seed=1,2", "tuning=mine")
     assert changed.status == 0
     rates = [
         json.loads(path.read_text())["lr"] for path in changed.folder.glob("seed*/summary.json")
@@ -151,12 +160,27 @@ def test_a_changed_config_is_a_new_job(sweep_here: Callable[..., Swept]) -> None
     assert sorted(rates) == [1e-4, 1e-4, 5e-4, 5e-4]
     assert superseded(changed) == {5e-4: True, 1e-4: False}
     # What changes no result makes no other job.
-    again = sweep_here("seed=1,2", "store.path=elsewhere", "trainer.progress=false")
-    assert "started" not in again.out
+    same = sweep_here("seed=1,2", "tuning=mine", "store.path=elsewhere", "trainer.progress=false")
+    assert "started" not in same.out
     # The old config again: its jobs are the present ones, and stay so when a job notes itself.
+    set_rate(tmp_path, 5e-4)
+    again = sweep_here("seed=1,2", "tuning=mine")
+    assert "started" not in again.out
     assert superseded(again) == {5e-4: False, 1e-4: True}
     job_table.write_job_table(again.folder, job_table.read_job_table(again.folder))
     assert superseded(again) == {5e-4: False, 1e-4: True}
+
+
+def test_the_jobs_of_another_command_in_the_folder_are_not_superseded(
+    sweep_here: Callable[..., Swept],
+) -> None:
+    """Its jobs shared other overrides, so that no file of the config has changed."""
+    sweep_here("seed=1,2")
+    other = sweep_here("seed=1,2", "tuning.learning_rate=1e-4")
+    assert superseded(other) == {5e-4: False, 1e-4: False}
+    again = sweep_here("seed=1,2")
+    assert superseded(again) == {5e-4: False, 1e-4: False}
+    assert "started" not in again.out
 
 
 def superseded(swept: Swept) -> dict[float, bool]:
@@ -172,14 +196,14 @@ def superseded(swept: Swept) -> dict[float, bool]:
 def test_a_failed_job_of_a_changed_config_is_no_longer_missing(
     tmp_path: Path, sweep_here: Callable[..., Swept]
 ) -> None:
-    from caft.report.sweep import read_sweep
-
-    assert sweep_here("seed=1,7").status == 2
+    set_rate(tmp_path, 5e-4)
+    assert sweep_here("seed=1,7", "tuning=mine").status == 2
     (tmp_path / "mended").touch()
-    changed = sweep_here("seed=1,7", "tuning.learning_rate=1e-4")
+    set_rate(tmp_path, 1e-4)
+    changed = sweep_here("seed=1,7", "tuning=mine")
     assert changed.status == 0
-    found = read_sweep(changed.folder)
-    assert ([job.state for job in found.jobs], found.superseded) == (["finished"] * 2, 2)
+    found = [(job.superseded, job.state) for job in job_table.read_job_table(changed.folder)]
+    assert found == [(False, "done"), (False, "done"), (True, "done"), (True, "failed")]
 
 
 def test_every_job_has_a_process_of_its_own_whatever_the_launcher(tmp_path: Path) -> None:

@@ -492,6 +492,21 @@ def test_arms_are_tested_in_one_mode_that_both_choose_together(
     assert [(cell.text, cell.aside) for cell in row] == [("62.0%", "rationale mode")]
 
 
+def test_arms_are_ranked_inside_a_mode(make_job: Callable[..., JobResult]) -> None:
+    """60% lost to the control's 70% in answer mode, 50% won against its 40% in rationale mode."""
+    found = routing_sweep(
+        make_job,
+        {"accuracy": 0.4, "in_answer_mode": 0.7, "split": "random",
+         "validation": {"answer": 0.5, "rationale": 0.5}},
+        {"accuracy": 0.2, "in_answer_mode": 0.6, "validation": {"answer": 0.9, "rationale": 0.1}},
+        {"accuracy": 0.5, "in_answer_mode": 0.2, "cuts": (0.1, 0.2), "split": "entropy_threshold",
+         "validation": {"answer": 0.1, "rationale": 0.9}},
+    )  # fmt: skip
+    ranks = [(test["rank"], test["mode"], round(test["accuracy"], 2), test["value"] > 0)
+             for test in found.summary["routing"]["tests"]]  # fmt: skip
+    assert ranks == [(1, "rationale", 0.5, True), (2, "answer", 0.6, False)]
+
+
 def test_of_equally_good_modes_the_cheaper_one(make_job: Callable[..., JobResult]) -> None:
     level = {"in_answer_mode": 0.2, "validation": {"rationale": 0.3, "answer": 0.3}}
     arms = find_arms([
@@ -567,6 +582,18 @@ def test_summary_holds_its_schema_and_counts_savings_by_hand(finished_sweep: Swe
         "Does a cheaper setting keep up with distill, entropy?",
     ]
     assert "No clear winner" in summary["answers"][2]["answer"]
+
+
+def test_the_time_of_a_job_leaves_out_what_another_run_has_made(
+    make_job: Callable[..., JobResult],
+) -> None:
+    jobs = [make_job(k, method="sft", seed=k) for k in (1, 2)]
+    for job, cached in zip(jobs, (False, True), strict=True):
+        score, *others = job.finished["stages"]
+        score |= {"seconds": 3600.0, "cached": cached}  # type: ignore[typeddict-item]
+        job.finished["stages"] = [score, *({**stage, "seconds": 5.0} for stage in others[:2])]
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN).summary
+    assert [job["seconds"] for job in found["jobs"]] == [3610, 10]
 
 
 def test_cut_points_are_drawn_in_the_unit_of_what_was_cut(
@@ -696,7 +723,7 @@ def test_a_sweep_leaves_the_predictions_that_judge_it_again(
         for arm in arms
     ] == [
         (arm["name"], arm["seeds"], arm["accuracy"]["value"], arm["cost"]["teacher_tokens"],
-         {7.0 * 300})
+         {(7.0 * 300, 300)})
         for arm in summary["arms"]
     ]  # fmt: skip
     found = judge_predictions(arms)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from caft.errors import UserError
-from caft.sums import write_sums
-from caft.sweeps.run_folders import is_finished, refuse_unwritable_folder
+from caft.sums import is_finished, write_sums
+from caft.sweeps.run_folders import refuse_unwritable_folder
 
 FILES = ("summary.json", "report.html", "scores.parquet", "metrics.csv", "run.log")
 FOLDERS = (".hydra", "adapter", "merged")

@@ -34,15 +34,10 @@ from caft.hydra_bridge.run_log import read_verbose
 from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.run_config import RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
+from caft.sums import is_finished, read_json, read_summary
 from caft.sweeps import job_table
 from caft.sweeps.devices import own_devices
-from caft.sweeps.run_folders import (
-    digest_config,
-    is_finished,
-    job_lock,
-    read_json,
-    read_summary,
-)
+from caft.sweeps.run_folders import digest_config, job_lock
 from caft.sweeps.stopping import (
     JobError,
     ending_with_command,

@@ -230,7 +230,11 @@ def check_jobs(
         folder = str(composed.hydra.sweep.subdir)
         refuse_bad_subfolder(folder)
         job = job_table.Job(
-            number=len(jobs), folder=folder, overrides=list(overrides.own), digest=digest
+            number=len(jobs),
+            folder=folder,
+            overrides=list(overrides.own),
+            shared=[each for each in overrides.all if each not in overrides.own],
+            digest=digest,
         )
         if config.only_shows is not _only_shows(master):
             raise UserError(

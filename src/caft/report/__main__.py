@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.console import tell
+from caft.signals import say
 from caft.subcommands import CommandParser, make_parser, run_command
 
 _WIDEST = 80
@@ -53,11 +54,11 @@ def _do(parser: CommandParser, given: Namespace) -> None:
 
 def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) -> None:
     from caft.report.sweep import write_sweep_report
+    from caft.report.sweep.job_results import FINISHED, UNREADABLE
 
     page = write_sweep_report(folder)
     summary = _read(folder)
     if markdown:
-        from caft.report.sweep.job_results import FINISHED
         from caft.report.sweep.markdown import write_markdown
 
         finished = [job["folder"] for job in summary["jobs"] if job["state"] == FINISHED]
@@ -66,6 +67,9 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
         for headline in summary["answers"]:
             tell(textwrap.fill(f"{headline['asked']} {headline['answer']}", _WIDEST), end="\n\n")
         tell(str(page))
+    for job in summary["jobs"]:
+        if job["state"] == UNREADABLE:
+            say(f"{folder / job['folder']} is in no number: {job['error']}")
     if project is not None:
         from caft.report.sweep.wandb_report import publish_report
 

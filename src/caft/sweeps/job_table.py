@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import get_type_hints
 
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, say
+from caft.sums import is_finished, read_json
 from caft.sweeps.processes import ProcessId, identify, is_alive
-from caft.sweeps.run_folders import is_finished, is_locked, read_json, try_lock, write_json
+from caft.sweeps.run_folders import changes_nothing, is_locked, try_lock, write_json
 
 WAITING, RUNNING, DONE_STATE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
 _NO_REPORT = "its process ended without a result: it was killed, or the machine went down"
@@ -29,14 +30,16 @@ _NO_REPORT = "its process ended without a result: it was killed, or the machine 
 class Job:
     """One entry. `folder` and `log` are relative to the sweep's; times are ISO, in UTC.
 
-    `overrides` are those that the job does not share with all others. `superseded`: a file of the
-    config has changed since, and the same overrides now mean another job. `process`, `host` and
-    `process_began` are the process that runs the job, see `ProcessId`.
+    `overrides` are those that the job does not share with all others of its command, `shared` those
+    that it does. `superseded`: a file of the config has changed since, and the same overrides now
+    mean another job. `process`, `host` and `process_began` are the process that runs the job, see
+    `ProcessId`.
     """
 
     number: int = 0
     folder: str
     overrides: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
     digest: str = ""
     state: str = WAITING
     exit_status: int | None = None
@@ -55,14 +58,20 @@ def plan_jobs(folder: Path, jobs: Sequence[Job], question: str | None = None) ->
     folder.mkdir(parents=True, exist_ok=True)
     before = {job.folder: job for job in read_job_table(folder)}
     planned = [_carry_over(folder, job, before.pop(job.folder, None)) for job in jobs]
-    overrides = {frozenset(job.overrides) for job in planned}
+    overrides = {_all_overrides(job) for job in planned}
     # Jobs of an earlier, larger sweep keep their lines.
     planned += [
-        replace(job, number=n, superseded=frozenset(job.overrides) in overrides)
+        replace(job, number=n, superseded=_all_overrides(job) in overrides)
         for n, job in enumerate(before.values(), start=len(planned))
     ]
     write_job_table(folder, planned, question)
     return [job for job in planned[: len(jobs)] if job.state != DONE_STATE]
+
+
+def _all_overrides(job: Job) -> frozenset[str]:
+    """Those that say what it is; two commands in one folder may share other ones each."""
+    given = (*job.overrides, *job.shared)
+    return frozenset(each for each in given if not changes_nothing(each))
 
 
 def _carry_over(folder: Path, job: Job, before: Job | None) -> Job:
@@ -70,7 +79,8 @@ def _carry_over(folder: Path, job: Job, before: Job | None) -> Job:
     finished = is_finished(folder / job.folder)
     if before and (finished or before.state == RUNNING):
         # An edit that was taken back makes the old job the planned one again.
-        return replace(before, number=job.number, overrides=job.overrides, superseded=False)
+        before = replace(before, overrides=job.overrides, shared=job.shared)
+        return replace(before, number=job.number, superseded=False)
     if finished:
         return judge(folder / job.folder, job)
     # Its last result is no longer its state.
@@ -95,10 +105,13 @@ def _merge(folder: Path, listed: Job) -> Job:
     job_folder = folder / listed.folder
     plan = Job(folder=listed.folder, digest=listed.digest, log=listed.log)
     own = read_job(job_folder) or judge(job_folder, plan)
+    # A job's own entry has all of its overrides.
+    overrides = listed.overrides or own.overrides
     return replace(
         own,
         number=listed.number,
-        overrides=listed.overrides or own.overrides,
+        overrides=overrides,
+        shared=listed.shared or [each for each in own.overrides if each not in overrides],
         superseded=listed.superseded,
     )
 
@@ -249,7 +262,7 @@ def _parse(entry: object) -> Job | None:
     """
     if not isinstance(entry, dict) or not isinstance(entry.get("folder"), str):
         return None
-    kinds = {**get_type_hints(Job), "overrides": list}
+    kinds = {**get_type_hints(Job), "overrides": list, "shared": list}
     return Job(**{
         name: entry[name]
         for name, kind in kinds.items()

@@ -8,14 +8,15 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from caft.errors import UserError
 from caft.run_config import RunConfig
 from caft.store import digest, plain
-from caft.sums import SUMS, find_changed
+from caft.sums import SUMS, UNFINISHED
+from caft.sums import is_finished as is_finished  # noqa: PLC0414 - for `export`
+from caft.sums import read_summary as read_summary  # noqa: PLC0414
 
 _DIGITS_OF_DIGEST = 8
 _LONGEST_TITLE = 80
@@ -38,9 +39,6 @@ _FILES = (
 _FOLDERS = (".hydra", "adapter", "merged")
 _OTHER_FOLDER = "give another hydra.run.dir, or hydra.sweep.dir with -m"
 
-_UNFINISHED = ".hydra/unfinished"
-"""A file that is in a run's folder from its start to its end."""
-
 
 def digest_config(config: RunConfig) -> str:
     """20 hexadecimal digits of everything that a run's result depends on."""
@@ -56,6 +54,12 @@ def _digest_values(values: Mapping[str, object]) -> str:
     if isinstance(evaluation := kept.get("evaluation"), dict) and not evaluation.get("also"):
         kept["evaluation"] = {key: v for key, v in evaluation.items() if key != "also"}
     return digest(kept)
+
+
+def changes_nothing(override: str) -> bool:
+    """Whether the override is of a value that is in no digest."""
+    key, _, _ = override.lstrip("+~").partition("=")
+    return key.split(".")[0] == "store" or key == "trainer.progress"
 
 
 def name_job(overrides: str, config: RunConfig) -> str:
@@ -79,26 +83,14 @@ def mark_unfinished(folder: Path) -> None:
 
     A run whose page failed, or that was stopped while its logger wrote, has one too.
     """
-    mark = folder / _UNFINISHED
+    mark = folder / UNFINISHED
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
 
 
 def mark_finished(folder: Path) -> None:
     """Called last of all; a mark can be removed even on a full disk."""
-    (folder / _UNFINISHED).unlink(missing_ok=True)
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a run has ended there, and its numbers and tables are those that it has left."""
-    ended = not (folder / _UNFINISHED).exists() and read_summary(folder) is not None
-    return ended and find_changed(folder) is None
-
-
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """A run's summary.json; None if there is none that can be read."""
-    summary = read_json(folder / "summary.json")
-    return summary if isinstance(summary, dict) else None
+    (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def refuse_finished_folder(folder: Path) -> None:
@@ -180,14 +172,6 @@ def is_locked(folder: Path) -> bool:
         return False
     with try_lock(folder) as free:
         return not free
-
-
-def read_json(path: Path) -> object:
-    """What the file holds; None if there is none that can be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def write_json(path: Path, table: object) -> None:

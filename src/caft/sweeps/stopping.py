@@ -16,8 +16,9 @@ from multiprocessing import parent_process
 from pathlib import Path
 from types import FrameType
 
+from caft.sums import read_json
 from caft.sweeps.processes import ProcessId, identify, is_alive, parse_process, signal_group
-from caft.sweeps.run_folders import read_json, write_json
+from caft.sweeps.run_folders import write_json
 
 _STOP_FILE = ".stopping"
 _COMMAND = "CAFT_SWEEP"

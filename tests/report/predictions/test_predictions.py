@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from caft.errors import UserError
 from caft.report.__main__ import main
 from caft.report.predictions import judge_predictions, read_predictions, write_judgement
 from caft.report.predictions.judge import Judgement
@@ -189,6 +190,46 @@ def test_columns_that_are_not_there_are_not_shown(tmp_path: Path) -> None:
     assert "tokens" not in text
     assert found.verdicts == ["not enough data"]
     assert "Fewer than 3 seeds: random, by entropy." in text
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_tokens_that_are_not_told_are_unknown_and_not_zero(tmp_path: Path, counts: bool) -> None:
+    """Of the files of a folder, one alone has the column."""
+    rows = [{key: row[key] for key in ("question_id", "arm", "seed", "correct")}
+            for row in make_rows(seeds=2, questions=40)]  # fmt: skip
+    for arm, seed in itertools.product(NAMES.values(), (0, 1)):
+        own = [row for row in rows if (row["arm"], row["seed"]) == (arm, seed)]
+        own = count_rows(own) if counts else own
+        if (arm, seed) == ("random", 0):
+            own = [{**row, "test_tokens": 400 if counts else 10} for row in own]
+        write_csv(tmp_path / f"{arm} {seed}.csv", own)
+    table = write_judgement(judge(tmp_path)).split("\n\n")[-3].splitlines()
+    assert [line.split(" | ")[0] for line in table[2:]] == ["| by entropy", "| random"]
+    assert [line.split(" | ")[-1] for line in table] == [
+        "tokens per question |", "--- |", "unknown |", "10.0 |"]  # fmt: skip
+
+
+def test_the_bill_of_one_seed_is_not_that_of_all(tmp_path: Path) -> None:
+    rows = [{**row, "teacher_tokens": 5} if row["seed"] == 1 else row for row in small()]
+    with pytest.raises(UserError, match=r"'one' has teacher_tokens under seed 1 and none under"):
+        read_predictions(write_jsonl(tmp_path / "a.jsonl", rows))
+
+
+def test_headline_and_warning_agree_on_two_seeds(tmp_path: Path) -> None:
+    """Two seeds may be clearly ahead, and are too few for a verdict (docs/decisions/0072)."""
+    rows = [{key: row[key] for key in ("question_id", "arm", "seed", "correct")}
+            for row in make_rows(effect=0.3, seeds=2)]  # fmt: skip
+    found = judge(write_csv(tmp_path / "a.csv", rows))
+    (head,), (warning,) = found.headlines, found.warnings
+    assert (head.answer, found.verdicts) == ("by entropy", ["not enough data"])
+    assert head.detail == (
+        "It is clearly ahead of every other setting, by test and by interval. A verdict on other "
+        "seeds takes 3 of each."
+    )
+    assert warning == (
+        "Fewer than 3 seeds: random, by entropy. They say too little about other seeds for a "
+        "verdict, whichever setting is ahead."
+    )
 
 
 def test_three_arms_are_corrected_together(tmp_path: Path) -> None:

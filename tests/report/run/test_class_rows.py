@@ -1,13 +1,21 @@
+import base64
+import gzip
+import json
 from typing import Any
 
 import pytest
 
+from caft.records import AnswerScore, Question
 from caft.report.run.class_rows import list_class_rows
+from caft.report.run.question_rows import list_question_rows
+from caft.report.tables import ReportTables
+from caft.split import split_questions
+from caft.split.config import EntropySplitConfig
 
 
 def test_counts_mistakes_of_training_questions_only(sample: Any) -> None:
     split, method = sample.summary["split"], sample.summary["method"]
-    rows = list_class_rows(split, method, sample.tables, 0.95)
+    rows = list_class_rows(split, method, sample.tables, 0.95, "answer_entropy")
     assert [row.span for row in rows] == ["below 1.100", "1.100 to 1.750", "1.750 and above"]
     assert [row.targets for row in rows] == [
         ("answer", "not in it"),
@@ -20,5 +28,43 @@ def test_counts_mistakes_of_training_questions_only(sample: Any) -> None:
 
 def test_random_classes_have_no_place_on_the_axis(sample: Any) -> None:
     split = {"strategy": "random", "thresholds": [], "counts": {"easy": 2, "hard": 1}}
-    rows = list_class_rows(split, {"name": "", "stages": []}, sample.tables, 0.95)
+    rows = list_class_rows(split, {"name": "", "stages": []}, sample.tables, 0.95, "answer_entropy")
     assert [(row.span, row.targets) for row in rows] == [("", ()), ("", ())]
+
+
+@pytest.mark.parametrize("estimator", ["answer_entropy", "top1_margin"])
+def test_a_class_has_the_range_of_its_own_questions_whichever_way_the_estimate_points(
+    sample: Any, estimator: str
+) -> None:
+    """A question whose estimate is a cut point is in the harder class."""
+    values = {f"q{place:02}": place / 20 for place in range(21)}
+    scores = [
+        AnswerScore(question_id=key, predicted="A", valid=True, correct=True,
+                    estimates={estimator: value})
+        for key, value in values.items()
+    ]  # fmt: skip
+    config = EntropySplitConfig(estimator=estimator, quantiles=[0.25, 0.75])
+    found = split_questions(scores, (), config, 1, {})
+    classes = ("easy", "middle", "hard")
+    counts = {name: [*found.complexity_of.values()].count(name) for name in classes}
+    part: Any = {"strategy": "entropy", "thresholds": [*found.thresholds], "counts": counts}
+    tables = ReportTables(
+        scores=scores,
+        questions={key: Question(id=key, text="?", options=("a",), gold_index=0) for key in values},
+        complexity_of=found.complexity_of,
+    )
+    rows = list_class_rows(part, sample.summary["method"], tables, 0.95, estimator)
+    falls = estimator == "top1_margin"
+    assert [row.span for row in rows] == (
+        ["above 0.750", "0.750 to 0.250", "0.250 and below"]
+        if falls
+        else ["below 0.250", "0.250 to 0.750", "0.750 and above"]
+    )
+    assert found.complexity_of["q05"] == ("hard" if falls else "middle")
+    assert found.complexity_of["q15"] == ("middle" if falls else "hard")
+    # The table of questions sorts by class from easy to hard, with a split and without one.
+    for given in (classes, ()):
+        packed = list_question_rows(tables, None, estimator, 30, given).packed
+        shown = json.loads(gzip.decompress(base64.b64decode(packed)))
+        places = {row["complexity"]: row["place"] for row in shown}
+        assert places == {"easy": 0, "middle": 1, "hard": 2}

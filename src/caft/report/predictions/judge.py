@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -30,7 +31,7 @@ from caft.statistics import (
 )
 from caft.statistics.calibrate import DIFFERING
 
-UNEQUAL = "unequal budgets"
+UNEQUAL, UNKNOWN = "unequal budgets", "unknown"
 _COSTS = ("rationales_kept", "trained_total_tokens", "teacher_usd")
 
 
@@ -92,7 +93,7 @@ def _are_equal(one: PredictedArm, two: PredictedArm) -> bool:
 def _tell_budget(one: PredictedArm, two: PredictedArm) -> str:
     if _are_equal(one, two) and one.bill is not None:
         return "equal"
-    bills = ["unknown" if arm.bill is None else short_count(arm.bill) for arm in (one, two)]
+    bills = [UNKNOWN if arm.bill is None else short_count(arm.bill) for arm in (one, two)]
     return " and ".join(dict.fromkeys(bills))
 
 
@@ -156,14 +157,15 @@ def _describe_arm(arm: PredictedArm, confidence: float) -> ArmPart:
     """The arm as a sweep's table has it; what other tools do not say is empty."""
     shares = [right / n for right, n in (arm.counts[seed] for seed in arm.seeds)]
     over_seeds = mean_over_seeds(shares, confidence)
-    asked = sum(n for _, n in arm.counts.values())
+    spent = arm.tokens_a_question
     return {
         "name": arm.name, "settings": {}, "strategy": "", "estimator": None, "method": arm.name,
         "seeds": arm.seeds, "modes": [], "by_mode": {}, "thresholds": [],
         "trained": {}, "by_class": {},
         "accuracy": as_share(_accuracy_of(arm, confidence)),
         "over_seeds": as_share(over_seeds) if over_seeds else None,
-        "tokens_a_question": sum(arm.test_tokens.values()) / asked,
+        # `write` has a word in its place.
+        "tokens_a_question": math.nan if spent is None else spent,
         "cost": dict.fromkeys(_COSTS, 0.0)
         | ({} if arm.bill is None else {"teacher_tokens": arm.bill}),
     }  # fmt: skip
@@ -181,8 +183,8 @@ def _warn_of_seeds(arms: Sequence[PredictedArm]) -> list[str]:
     if not few:
         return []
     return [
-        f"Fewer than {FEWEST_SEEDS} seeds: {', '.join(few)}. They say nothing about other seeds, "
-        "so that no verdict is given."
+        f"Fewer than {FEWEST_SEEDS} seeds: {', '.join(few)}. They say too little about other "
+        "seeds for a verdict, whichever setting is ahead."
     ]
 
 

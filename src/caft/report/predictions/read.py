@@ -23,15 +23,15 @@ _NAMED = 3
 class PredictedArm:
     """What one setting got right, by seed: by question id, or as counts (right, of n) alone.
 
-    `teacher_tokens` is the bill of each seed's training, `test_tokens` what it generated for all
-    test questions; both are empty where the table has no such column.
+    `teacher_tokens` is the bill of each seed's training, `test_tokens` what it generated, with the
+    number of test questions that it is told for; both are empty where no table has such a column.
     """
 
     name: str
     outcomes: dict[int, dict[str, bool]] = field(default_factory=dict)
     counts: dict[int, tuple[int, int]] = field(default_factory=dict)
     teacher_tokens: dict[int, float] = field(default_factory=dict)
-    test_tokens: dict[int, float] = field(default_factory=dict)
+    test_tokens: dict[int, tuple[float, int]] = field(default_factory=dict)
 
     @property
     def seeds(self) -> list[int]:
@@ -43,6 +43,12 @@ class PredictedArm:
         """Mean teacher tokens over the seeds; None where the table does not say."""
         bills = self.teacher_tokens.values()
         return fmean(bills) if bills else None
+
+    @property
+    def tokens_a_question(self) -> float | None:
+        """Over the questions that it is told for; None where the table does not say."""
+        told = self.test_tokens.values()
+        return sum(spent for spent, _ in told) / sum(n for _, n in told) if told else None
 
     @property
     def accuracy(self) -> float:
@@ -72,6 +78,7 @@ def read_predictions(path: Path) -> list[PredictedArm]:
         raise UserError(
             f"--predictions {path} has one arm, {next(iter(arms))!r}; give the rows of two or more"
         )
+    _refuse_partial_bills(arms.values())
     if not counted:
         _refuse_other_questions(list(arms.values()))
     return list(arms.values())
@@ -142,7 +149,7 @@ def _add_outcome(arm: PredictedArm, seed: int, row: Row) -> None:
     outcomes[question] = right
     so_far, n = arm.counts.get(seed, (0, 0))
     arm.counts[seed] = (so_far + right, n + 1)
-    _add_tokens(arm, seed, row)
+    _add_tokens(arm, seed, row, 1)
 
 
 def _add_count(arm: PredictedArm, seed: int, row: Row) -> None:
@@ -153,10 +160,10 @@ def _add_count(arm: PredictedArm, seed: int, row: Row) -> None:
     if seed in arm.counts:
         raise row.wrong_cell("seed", f"arm {arm.name!r} has it twice; keep one of the rows")
     arm.counts[seed] = (right, n)
-    _add_tokens(arm, seed, row)
+    _add_tokens(arm, seed, row, n)
 
 
-def _add_tokens(arm: PredictedArm, seed: int, row: Row) -> None:
+def _add_tokens(arm: PredictedArm, seed: int, row: Row, questions: int) -> None:
     bill, spent = _read_amount(row, TEACHER), _read_amount(row, TEST)
     if bill is not None and arm.teacher_tokens.setdefault(seed, bill) != bill:
         raise row.wrong_cell(
@@ -166,7 +173,20 @@ def _add_tokens(arm: PredictedArm, seed: int, row: Row) -> None:
             "its rows",
         )
     if spent is not None:
-        arm.test_tokens[seed] = arm.test_tokens.get(seed, 0.0) + spent
+        so_far, n = arm.test_tokens.get(seed, (0.0, 0))
+        arm.test_tokens[seed] = (so_far + spent, n + questions)
+
+
+def _refuse_partial_bills(arms: Iterable[PredictedArm]) -> None:
+    """The bill of some seeds is not the arm's: others may have cost more."""
+    for arm in arms:
+        told = arm.teacher_tokens
+        lacking = [seed for seed in arm.seeds if seed not in told]
+        if told and lacking:
+            raise UserError(
+                f"arm {arm.name!r} has {TEACHER} under seed {min(told)} and none under seed "
+                f"{lacking[0]}; give the bill of every seed, or leave the column out"
+            )
 
 
 def _refuse_other_questions(arms: list[PredictedArm]) -> None:

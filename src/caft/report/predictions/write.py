@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 
-from caft.report.predictions.judge import Judgement
+from caft.report.predictions.judge import UNKNOWN, Judgement
 from caft.report.sweep.markdown import write_table
-from caft.report.sweep.tables import Cell, Column, Table, tabulate_arms, tabulate_comparisons
+from caft.report.sweep.tables import Column, Table, tabulate_arms, tabulate_comparisons
 from caft.report.wording import short_count
 
 _WIDEST = 80
@@ -33,16 +34,18 @@ def write_judgement(found: Judgement) -> str:
 
 def _tabulate_arms(found: Judgement) -> Table:
     """With the tokens of teacher and test, as far as the predictions have them."""
-    whole = tabulate_arms(found.arms)
-    shown = ["setting", "accuracy", "seeds", "over seeds"]
-    if any(arm["tokens_a_question"] for arm in found.arms):
-        shown.append("tokens per question")
-    table = whole.select(*shown)
-    bills = [arm["cost"].get("teacher_tokens") for arm in found.arms]
-    if all(bill is None for bill in bills):
-        return table
-    cells = ["unknown" if bill is None else Cell(short_count(bill), bill) for bill in bills]
-    return Table(table.label, [*table.columns, Column("teacher tokens", "number", cells)])
+    table = tabulate_arms(found.arms).select("setting", "accuracy", "seeds", "over seeds")
+    tokens = [arm["tokens_a_question"] for arm in found.arms]
+    bills = [arm["cost"].get("teacher_tokens", math.nan) for arm in found.arms]
+    more = [
+        Column(name, "number", [UNKNOWN if math.isnan(value) else show(value) for value in values])
+        for name, values, show in (
+            ("tokens per question", tokens, "{:.1f}".format),
+            ("teacher tokens", bills, short_count),
+        )
+        if not all(map(math.isnan, values))
+    ]
+    return Table(table.label, [*table.columns, *more])
 
 
 def _tabulate_pairs(found: Judgement) -> Table:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from caft.estimators import difficulty
 from caft.packed import keep, values_of
 from caft.records import AnswerScore
 from caft.report.run.accuracy import share_true
@@ -25,13 +26,13 @@ class ClassRow:
 
 
 def list_class_rows(
-    split: SplitPart, method: MethodPart, tables: ReportTables, confidence: float
+    split: SplitPart, method: MethodPart, tables: ReportTables, confidence: float, estimator: str
 ) -> list[ClassRow]:
-    """One row a class, in the split's order."""
+    """One row a class, in the split's order; `estimator` is what its cut points are in."""
     training = training_scores(tables)
     ids, flags = ([*values_of(training, name)] for name in ("question_id", "correct"))
     rows = []
-    spans = _describe_spans(split["thresholds"], len(split["counts"]))
+    spans = _describe_spans(split["thresholds"], len(split["counts"]), estimator)
     for (name, questions), span in zip(split["counts"].items(), spans, strict=True):
         correct = [
             flag
@@ -64,9 +65,12 @@ def training_scores(tables: ReportTables) -> Sequence[AnswerScore]:
     return keep(tables.scores, [tables.split_of.get(name) == "train" for name in ids])
 
 
-def _describe_spans(cuts: Sequence[float], classes: int) -> list[str]:
+def _describe_spans(cuts: Sequence[float], classes: int, estimator: str) -> list[str]:
+    """From easy to hard; an estimate that is a cut point belongs to the class behind it."""
     # A random split has no cut points: its classes have no range.
     if not cuts or len(cuts) != classes - 1:
         return [""] * classes
-    between = [f"{low:.3f} to {high:.3f}" for low, high in pairwise(cuts)]
-    return [f"below {cuts[0]:.3f}", *between, f"{cuts[-1]:.3f} and above"]
+    falls = (difficulty(estimator, 1.0) or 0.0) < 0
+    easiest, hardest = ("above", "below") if falls else ("below", "above")
+    between = [f"{first:.3f} to {last:.3f}" for first, last in pairwise(cuts)]
+    return [f"{easiest} {cuts[0]:.3f}", *between, f"{cuts[-1]:.3f} and {hardest}"]

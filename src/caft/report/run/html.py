@@ -64,7 +64,7 @@ def render_report(
     accuracy, classes = summary.get("accuracy"), list(split["counts"]) if split else []
     confidence, estimator = confidence_of(accuracy), score["estimator"] if score else ""
     comparison = find_comparison(summary, tables)
-    browser = list_question_rows(tables, accuracy, estimator, questions)
+    browser = list_question_rows(tables, accuracy, estimator, questions, classes)
     values = {
         # A part that is missing is shown like one that was not reached.
         **dict.fromkeys(Summary.__annotations__),
@@ -84,7 +84,11 @@ def render_report(
         "detectable": _find_detectable(comparison) if comparison else None,
         "confidence": confidence,
         "best": {model: best_mode(accuracy, model) for model in MODELS},
-        "classes": list_class_rows(split, summary["method"], tables, confidence) if split else [],
+        "classes": list_class_rows(
+            split, summary["method"], tables, confidence, split.get("estimator") or estimator
+        )
+        if split
+        else [],
         "subjects": _list_subjects(accuracy),
         "thinking": find_thinking(accuracy),
         "modes_in_words": wording.MODES_IN_WORDS,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeVar
 
+from caft.estimators import difficulty
 from caft.grading import rules_differ
 from caft.packed import by_id, keep, values_of
 from caft.records import AnswerScore, Mode, Prediction
@@ -116,18 +117,25 @@ def _extras(reply: ShownReply) -> tuple[tuple[str, str], ...]:
 
 
 def list_question_rows(
-    tables: ReportTables, accuracy: AccuracyPart | None, estimator: str, limit: int
+    tables: ReportTables,
+    accuracy: AccuracyPart | None,
+    estimator: str,
+    limit: int,
+    classes: Sequence[str] = (),
 ) -> QuestionRows:
     """At most `limit` rows; where they do not fit, with shorter texts, and then fewer of them.
 
     Test questions where a model was evaluated on them, else all that were scored; ordered from
-    the largest estimate down and taken evenly from that order.
+    the largest estimate down and taken evenly from that order. `classes` go from easy to hard; a
+    run without a split has those of its scores, whose estimates tell their order.
     """
     known = _gather(tables, accuracy, estimator)
     keys = [key for key in known.shown if key in tables.questions]
     keys.sort(key=lambda key: -known.estimates.get(key, float("-inf")))
-    # Classes in the order of their lowest estimates, which is from easy to hard.
-    classes = list(dict.fromkeys(tables.complexity_of.get(key, "") for key in reversed(keys)))
+    rising = sorted(
+        known.estimates, key=lambda key: difficulty(estimator, known.estimates[key]) or 0.0
+    )
+    classes = classes or [*dict.fromkeys(tables.complexity_of.get(key, "") for key in rising)]
     chosen = take_evenly(keys, limit)
     known, tables = _take(known, tables, chosen)
     while True:

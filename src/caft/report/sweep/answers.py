@@ -47,8 +47,8 @@ def find_answers(
     found = [_find_routing(answer, routing["tests"]) for answer in answers]
     if arms:
         found.append(find_best(arms, comparisons))
-    if savings and savings["losses"]:
-        found.append(_find_saving(savings))
+    if savings:
+        found += _find_savings(savings)
     return found
 
 
@@ -102,6 +102,9 @@ def find_best(arms: Sequence[Ranked], comparisons: Sequence[ComparisonPart]) -> 
             whom = f"the {count_of(len(gaps), 'setting')} that it could be compared with"
             whom += f" ({apart} answered other test questions, or by another engine)"
         detail = f"It is clearly ahead of {whom}, by test and by interval."
+        compared = {best.name, *(gap["first"] for gap in gaps)}
+        if any(len(arm.seeds) < FEWEST_SEEDS for arm in arms if arm.name in compared):
+            detail += f" A verdict on other seeds takes {FEWEST_SEEDS} of each."
     figure = f"{percent(best.accuracy)} over {count_of(len(best.seeds), 'seed')}"
     return Headline("Which setting is the most accurate?", answer, figure, detail, tone)
 
@@ -117,9 +120,17 @@ def subtract(arm: str, other: str, comparisons: Sequence[ComparisonPart]) -> Com
     return None
 
 
-def _find_saving(savings: SavingsPart) -> Headline:
+def _find_savings(savings: SavingsPart) -> list[Headline]:
+    """An answer for each reference that any arm is tested against."""
+    against: dict[str, list[LossPart]] = {}
+    for loss in savings["losses"]:
+        against.setdefault(savings["references"][loss["arm"]], []).append(loss)
+    return [_find_saving(savings, *item) for item in against.items()]
+
+
+def _find_saving(savings: SavingsPart, reference: str, losses: Sequence[LossPart]) -> Headline:
     """The cheapest arm that is not worse than the reference by the margin."""
-    reference, counts, losses = savings["reference"], savings["counts"], savings["losses"]
+    counts = savings["counts"]
     margin = f"{100 * savings['margin']:g} points"
     asked = f"Does a cheaper setting keep up with {reference}?"
     unique = counts[UNIQUE_TOKENS]
@@ -158,6 +169,10 @@ def _name_mode(loss: LossPart) -> str:
     return f" in {loss['mode']} mode" if loss["mode"] else ""
 
 
+def _config_of(arm: Arm) -> tuple[tuple[tuple[str, str], ...], str]:
+    return tuple(arm.settings.items()), arm.jobs[0].fix()
+
+
 def find_sweep_warnings(
     sweep: Sweep, arms: Sequence[Arm], tests: Sequence[RoutingTestPart]
 ) -> list[str]:
@@ -169,9 +184,12 @@ def find_sweep_warnings(
     alone = [arm.name for arm in arms if len(arm.jobs) == 1]
     engines = sorted({engine for arm in arms for engine in arm.engines})
     same_questions = all(share_questions(one, two) for one, two in combinations(arms, 2))
-    of_settings = Counter(tuple(arm.settings.items()) for arm in arms)
-    parted = [arm.name for arm in arms if of_settings[tuple(arm.settings.items())] > 1]
-    alike = [arm.name for arm in arms if arm.name != arm.plain_name and arm.name not in parted]
+    of_config = Counter(map(_config_of, arms))
+    of_settings = Counter(settings for settings, _ in of_config)
+    parted = [arm.name for arm in arms if of_config[_config_of(arm)] > 1]
+    edited = [arm.name for arm in arms if of_settings[_config_of(arm)[0]] > 1]
+    told = {*parted, *edited}
+    alike = [arm.name for arm in arms if arm.name != arm.plain_name and arm.name not in told]
     modes = {mode for arm in arms for mode in arm.modes}
     tested = {test["second"] for test in tests}
     rescored = [
@@ -190,6 +208,8 @@ def find_sweep_warnings(
          "nor is a difference from it called clear."),
         (not same_questions, "Not all settings answered the same test questions; only those that "
          "did are compared."),
+        (edited, "Jobs of equal overrides have different configs, and are settings of their own: "
+         f"{list_names(edited)}. Was a file of the config edited between two starts?"),
         (parted, "Jobs of equal settings answered different test questions, and are settings of "
          f"their own: {list_names(parted)}. Was a data file edited between two starts?"),
         (alike, f"Named like another setting, and numbered: {list_names(alike)}. An option left "

@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import count
 from typing import Any
 
 from caft.report.engine_part import EnginePart
 from caft.report.schema import Summary, drawn_at_random
-from caft.report.sweep.job_results import JobResult, name_settings, varying_settings
+from caft.report.sweep.job_results import JobResult, name_settings, number_alike, varying_settings
 
 EQUAL_BUDGET = 0.02
 """Two budgets are equal when they differ by no more than this share of the larger."""
@@ -53,6 +52,12 @@ class Arm:
     def questions(self) -> frozenset[str]:
         """The ids of the test questions that it answered."""
         return frozenset(self.jobs[0].outcomes)
+
+    @property
+    def model(self) -> tuple[object, ...]:
+        """The base model that it tuned: models of other settings may have the same id."""
+        own = (item for item in self.settings.items() if item[0].split(".")[0] == "model")
+        return (self.first["model"]["id"], *own)
 
     @property
     def strategy(self) -> str:
@@ -135,28 +140,30 @@ class Arm:
 
 
 def find_arms(jobs: Sequence[JobResult]) -> list[Arm]:
-    """Evaluated jobs by their settings and test questions, in the order of the jobs.
+    """Evaluated jobs by their settings, configs and test questions, in the order of the jobs.
 
-    A data file may change between two starts of one sweep. Jobs with an option written out, and
-    with the same one left to its default, are not known to be equal: they are two arms. Of two
-    with equal settings and seed it is the one that finished last: the order in which a job table
-    lists them says nothing about their age.
+    A file of data or config may change between two starts of one sweep. Jobs with an option
+    written out, and with the same one left to its default, are not known to be equal: they are two
+    arms. Of two with equal settings and seed it is the one that finished last: the order in which a
+    job table lists them says nothing about their age.
     """
-    by_settings: dict[tuple[tuple[tuple[str, str], ...], str], dict[int, JobResult]] = {}
+    by_settings: dict[tuple[tuple[tuple[str, str], ...], str, str], dict[int, JobResult]] = {}
     for job, settings in zip(jobs, varying_settings(jobs), strict=True):
         if job.result and job.outcomes:
-            key = tuple(settings.items()), job.test_questions
+            key = tuple(settings.items()), job.fix(), job.test_questions
             of_seed = by_settings.setdefault(key, {})
             of_seed[job.seed] = max(of_seed.get(job.seed, job), job, key=_finish_of)
-    arms: dict[str, Arm] = {}
-    for (pairs, _), of_seed in by_settings.items():
-        own = dict(pairs)
-        jobs_of_arm = tuple(of_seed[seed] for seed in sorted(of_seed))
-        plain = name_settings(own) or jobs_of_arm[0].finished["method"]["name"]
-        numbered = (f"{plain} ({number})" for number in count(2))
-        name = plain if plain not in arms else next(text for text in numbered if text not in arms)
-        arms[name] = Arm(name=name, plain_name=plain, settings=own, jobs=jobs_of_arm)
-    return [*arms.values()]
+    of_arms = [dict(pairs) for pairs, _, _ in by_settings]
+    jobs_of = [tuple(of[seed] for seed in sorted(of)) for of in by_settings.values()]
+    plain = [
+        name_settings(own) or first.finished["method"]["name"]
+        for own, (first, *_) in zip(of_arms, jobs_of, strict=True)
+    ]
+    names = number_alike(plain)
+    return [
+        Arm(name=name, plain_name=alike, settings=own, jobs=own_jobs)
+        for name, alike, own, own_jobs in zip(names, plain, of_arms, jobs_of, strict=True)
+    ]
 
 
 def _finish_of(job: JobResult) -> datetime:

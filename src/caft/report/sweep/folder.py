@@ -4,26 +4,49 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from caft.errors import UserError
 from caft.program import name_command
-from caft.report.check import check_part
-from caft.report.schema import Summary
+from caft.report.check import check_part, check_summary
+from caft.report.comparison import results_by_mode
+from caft.report.schema import MODELS, AccuracyPart, ModelName
 from caft.report.sweep.arms import Arm, budget_key, count_of_cost, find_arms
-from caft.report.sweep.job_results import FINISHED, JobResult, Sweep
+from caft.report.sweep.job_results import FINISHED, UNREADABLE, JobResult, Sweep
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import analyse_sweep
+from caft.report.wording import clip, count_of
 from caft.store import disk_may_be_full, read_rows, write_durably, write_rows
-from caft.sums import find_changed
+from caft.sums import find_changed, is_finished, read_json, read_summary
 
-_OF_A_REPLY = ("question_id", "model", "mode", "correct", "generated_tokens")
+_OF_A_REPLY = ("question_id", "model", "mode", "correct")
+_LONGEST = 200  # characters of an error
 _MARKS_OF_A_JOB = ("summary.json", "run.log", ".hydra")
+
+
+class _Entry(TypedDict):
+    """A job in jobs.json, as far as it is read here."""
+
+    number: int
+    folder: str
+    state: str
+    error: NotRequired[str | None]
+    overrides: NotRequired[list[str]]
+    shared: NotRequired[list[str]]
+    superseded: NotRequired[bool]
+
+
+class _Table(TypedDict):
+    jobs: list[_Entry]
+    sweep: NotRequired[str]
+    question: NotRequired[str]
 
 
 def write_sweep_report(folder: Path) -> Path:
@@ -49,7 +72,8 @@ def _list_predictions(folder: Path, arms: Sequence[Arm]) -> Iterator[dict[str, o
     key = budget_key(arms)
     for arm in arms:
         for job in arm.jobs:
-            for row in _read_rows(folder / job.folder / "predictions.parquet", *_OF_A_REPLY):
+            path = folder / job.folder / "predictions.parquet"
+            for row in _read_rows(path, *_OF_A_REPLY, "generated_tokens"):
                 if (row["model"], row["mode"]) == (job.model, job.mode):
                     yield {
                         "question_id": row["question_id"],
@@ -63,13 +87,13 @@ def _list_predictions(folder: Path, arms: Sequence[Arm]) -> Iterator[dict[str, o
 
 def read_advice(folder: Path) -> str:
     """How the budget should be spent, as the summary that was written says it."""
-    summary: SweepSummary = _read_json(folder / "summary.json")
+    summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return summary["allocation"]["sentence"]
 
 
 def read_head(folder: Path) -> str:
     """What the sweep asks, and of which models and data, as its page's head says it."""
-    summary: SweepSummary = _read_json(folder / "summary.json")
+    summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     origin = summary["origin"]
     tested = " or ".join(f"{count:,}" for count in origin["test_questions"])
     parts = [", ".join(origin["models"]), ", ".join(origin["datasets"])]
@@ -81,7 +105,7 @@ def read_sweep(folder: Path) -> Sweep:
     """The jobs of `folder`: those of its job table, or else the folders one level below."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; name the folder of a sweep")
-    table = _read_json(folder / "jobs.json") or {"jobs": _list_folders(folder)}
+    table = _read_table(folder)
     if not table["jobs"]:
         raise UserError(
             f"{folder} holds no job of a sweep; name a folder that {name_command()} -m has filled, "
@@ -96,14 +120,27 @@ def read_sweep(folder: Path) -> Sweep:
     )
 
 
-def _list_folders(folder: Path) -> list[dict[str, object]]:
+def _read_table(folder: Path) -> _Table:
+    path = folder / "jobs.json"
+    if not path.exists():
+        return {"jobs": _list_folders(folder)}
+    try:
+        return check_part(read_json(path), _Table, "jobs.json")
+    except ValueError as error:
+        raise UserError(
+            f"{path} is no table of jobs ({_in_one_line(error)}); the sweep's command makes "
+            "it anew from the jobs' folders, as does the report once it is removed"
+        ) from error
+
+
+def _list_folders(folder: Path) -> list[_Entry]:
     """The entry that a job table would have, for a sweep without one."""
     jobs = [
         path
         for path in folder.iterdir()
         if path.is_dir()
         and any((path / name).exists() for name in _MARKS_OF_A_JOB)
-        and (_read_json(path / "summary.json") or {}).get("kind") != "sweep"
+        and (read_summary(path) or {}).get("kind") != "sweep"
     ]
     return [
         {"number": number, "folder": path.name, "state": "not finished"}
@@ -116,34 +153,46 @@ def _place_of(folder: Path) -> tuple[int, str]:
     return (int(number[0]) if number else 10**9, folder.name)
 
 
-def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
-    changed = find_changed(folder)
-    summary: Summary | None = None if changed else _read_json(folder / "summary.json")
-    overrides = entry.get("overrides")
-    if overrides is None:
-        overrides = summary["run"]["overrides"] if summary else _read_overrides(folder)
-    state = "not finished" if entry["state"] == "done" else entry["state"]
+def _read_job(folder: Path, entry: _Entry) -> JobResult:
+    """A job as the table has it, and its numbers if it is finished and they can be read."""
+    frozen = read_json(folder / ".hydra/frozen.json")
+    given = [*entry.get("overrides", []), *entry.get("shared", [])]
     job = JobResult(
         number=entry["number"],
         folder=entry["folder"],
-        # The job table may be slightly out of date: a job with a summary is finished.
-        state=FINISHED if summary else state,
-        error=entry.get("error") or (f"{changed.name} is not what the run left" if changed else ""),
-        overrides=tuple(overrides),
-        summary=summary,
+        # The job table may be slightly out of date.
+        state="not finished" if entry["state"] == "done" else entry["state"],
+        error=entry.get("error") or "",
+        overrides=tuple(given or _read_overrides(folder)),
+        config=frozen.get("config", {}) if isinstance(frozen, dict) else {},
         has_page=(folder / "report.html").is_file(),
     )
-    if summary is None:
-        return job
+    if is_finished(folder):
+        try:
+            return _read_results(folder, job)
+        except ValueError as error:
+            return replace(job, state=UNREADABLE, error=_in_one_line(error))
+    if not job.error and (changed := find_changed(folder)):
+        return replace(job, error=f"{changed.name} is not what the run left")
+    return job
+
+
+def _read_results(folder: Path, job: JobResult) -> JobResult:
+    """The finished job with its numbers. ValueError if they are damaged, or of another version."""
+    summary = check_summary(read_summary(folder))
+    job = replace(
+        job, state=FINISHED, overrides=tuple(summary["run"]["overrides"]), summary=summary
+    )
     asked = _read_rows(folder / "rationales.parquet", "question_id", "refusal")
     refusals = [row["refusal"] for row in asked]
-    replies: dict[str, dict[str, dict[str, bool]]] = {"base": {}, "tuned": {}}
-    columns = _OF_A_REPLY[:-1]
-    for row in _read_rows(folder / "predictions.parquet", *columns):
-        of_mode = replies[row["model"]].setdefault(row["mode"], {})
+    replies: dict[str, dict[str, dict[str, bool]]] = {model: {} for model in MODELS}
+    for row in _read_rows(folder / "predictions.parquet", *_OF_A_REPLY):
+        of_mode = replies.setdefault(row["model"], {}).setdefault(row["mode"], {})
         of_mode[row["question_id"]] = row["correct"]
+    for model in MODELS:
+        _refuse_missing(job.accuracy, model, replies[model])
     further: dict[tuple[str, str, str], dict[str, bool]] = {}
-    for row in _read_rows(folder / "forgetting.parquet", "dataset", *columns):
+    for row in _read_rows(folder / "forgetting.parquet", "dataset", *_OF_A_REPLY):
         of_set = further.setdefault((row["dataset"], row["mode"], row["model"]), {})
         of_set[row["question_id"]] = row["correct"]
     return replace(
@@ -153,11 +202,19 @@ def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
     )  # fmt: skip
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
+def _refuse_missing(
+    accuracy: AccuracyPart | None, model: ModelName, replies: Mapping[str, Mapping[str, bool]]
+) -> None:
+    for mode, result in results_by_mode(accuracy, model).items():
+        if len(found := replies.get(mode, {})) != result["n"]:
+            raise ValueError(
+                f"predictions.parquet has {len(found)} of {count_of(result['n'], 'reply')} of the "
+                f"{model} model in {mode} mode"
+            )
+
+
+def _in_one_line(error: ValueError) -> str:
+    return clip(" ".join(str(error).split()), _LONGEST)
 
 
 def _read_overrides(folder: Path) -> list[str]:
@@ -168,4 +225,8 @@ def _read_overrides(folder: Path) -> list[str]:
 
 
 def _read_rows(path: Path, *columns: str) -> list[dict[str, Any]]:
-    return list(read_rows(path, columns)) if path.exists() else []
+    """The rows' columns; no row if there is no file. ValueError if it is damaged."""
+    try:
+        return read_rows(path, columns) if path.exists() else []
+    except Exception as error:  # any exception of a class that is not ours
+        raise ValueError(f"{path.name} cannot be read: {error}") from error

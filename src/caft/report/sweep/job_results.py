@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal
 
 from caft.report.comparison import best_mode, results_by_mode
 from caft.report.schema import Accuracy, AccuracyPart, Summary
 
-FINISHED = "finished"
+FINISHED, UNREADABLE = "finished", "not readable"
 
 # Where a job writes and how it is run do not change the experiment.
-_NO_SETTINGS = ("seed", "name", "store", "logger", "trainer", "hydra", "report")
+_NO_SETTINGS = (
+    "seed", "name", "store", "logger", "trainer", "hydra", "report", "until", "multirun_sweeps"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
     """One job's folder. `summary` is None until it is finished; `error` says why it failed.
 
+    `overrides` are all of a finished job's; those that every job has may be left out of others.
+    `config` is what its frozen config says, by group; empty if that is unknown.
     `replies` holds by mode and test question whether the tuned model (the base model, where
     nothing was tuned) was right, and `base_replies` whether the base model was. `further` holds the
     same of further sets, by set, mode and model. `given_mode` is the mode that counts; None is the
@@ -32,6 +38,7 @@ class JobResult:
     state: str = FINISHED
     error: str = ""
     overrides: tuple[str, ...] = ()
+    config: Mapping[str, object] = field(default_factory=dict)
     summary: Summary | None = None
     replies: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     base_replies: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
@@ -52,6 +59,12 @@ class JobResult:
     def seed(self) -> int:
         """The seed of a finished job."""
         return int(self.finished["run"]["seed"])
+
+    def fix(self, *beside: str) -> str:
+        """What its config says of the experiment, these groups left out."""
+        left_out = {*_NO_SETTINGS, *beside}
+        kept = {key: value for key, value in self.config.items() if key not in left_out}
+        return json.dumps(kept, sort_keys=True)
 
     @property
     def test_questions(self) -> str:
@@ -117,10 +130,12 @@ def varying_settings(jobs: Sequence[JobResult]) -> list[dict[str, str]]:
     for job in jobs:
         parts = [override.lstrip("+~").partition("=") for override in job.overrides]
         settings.append({key: value for key, _, value in parts})
+    told = [(own, job.summary) for own, job in zip(settings, jobs, strict=True)]
     varying = [
         key
         for key in dict.fromkeys(key for own in settings for key in own)
-        if key.split(".")[0] not in _NO_SETTINGS and len({own.get(key) for own in settings}) > 1
+        if key.split(".")[0] not in _NO_SETTINGS
+        and len({own.get(key) for own, finished in told if finished or key in own}) > 1
     ]
     return [{key: own[key] for key in varying if key in own} for own in settings]
 
@@ -130,3 +145,13 @@ def name_settings(settings: Mapping[str, str]) -> str:
     return ", ".join(
         value if "." not in key else f"{key}={value}" for key, value in settings.items()
     )
+
+
+def number_alike(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind each that is there already."""
+    taken: dict[str, None] = {}
+    for name in names:
+        numbered = (f"{name} ({number})" for number in count(2))
+        own = name if name not in taken else next(text for text in numbered if text not in taken)
+        taken[own] = None
+    return [*taken]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from caft.report.schema import Summary
-from caft.report.sweep.schema import SweepSummary
+from caft.report.sweep.schema import SavingsPart, SweepSummary
 from caft.report.sweep.tables import (
     Table,
     list_modes,
@@ -15,6 +15,7 @@ from caft.report.sweep.tables import (
     tabulate_savings,
     tabulate_tests,
 )
+from caft.report.wording import list_names
 from caft.statistics import MARGIN
 
 
@@ -52,7 +53,8 @@ def write_markdown(summary: SweepSummary, runs: Sequence[Summary]) -> str:
         write_table(classes) if (classes := tabulate_classes(arms)) else "",
         write_table(tests := tabulate_tests(summary["routing"]["tests"])),
         tests.rows
-        and "Ranked by accuracy under each random control of an equal budget; simultaneous "
+        and "Ranked by accuracy under each random control of an equal budget, mode by mode; "
+        "simultaneous "
         f"{100 * summary['confidence']:g}% intervals over questions and seeds, p "
         "of other questions alone. MDD: minimum detectable difference (80% power).",
         write_table(lost := tabulate_forgetting(summary.get("forgetting", []))),
@@ -61,12 +63,17 @@ def write_markdown(summary: SweepSummary, runs: Sequence[Summary]) -> str:
         f"loss of {100 * MARGIN:g} points or more is ruled out (non-inferiority).",
         savings and write_table(tabulate_savings(savings, arms)),
         savings
-        and f"Means over the seeds; in brackets the difference to {savings['reference']}, "
+        and f"Means over the seeds; in brackets the difference to {_name_references(savings)}, "
         f"and its accuracy minus the setting's: it keeps up if a loss of "
         f"{100 * savings['margin']:g} points is ruled out (non-inferiority).",
         _describe_origin(summary, runs),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _name_references(savings: SavingsPart) -> str:
+    names = list(dict.fromkeys(savings["references"].values()))
+    return list_names(names) + (", by model and test questions" if len(names) > 1 else "")
 
 
 def _describe_origin(summary: SweepSummary, runs: Sequence[Summary]) -> str:

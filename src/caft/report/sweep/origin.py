@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from caft.records import Mode
 from caft.report.comparison import best_mode, results_by_mode
 from caft.report.run.caveats import find_warnings
 from caft.report.schema import as_share
-from caft.report.sweep.job_results import JobResult
+from caft.report.sweep.job_results import (
+    JobResult,
+    name_settings,
+    number_alike,
+    varying_settings,
+)
 from caft.report.sweep.schema import BasePart, OriginPart
 from caft.report.wording import count_of
 from caft.statistics import mean_interval, resample_means
 
 _Value = TypeVar("_Value", str, int)
+_Key = tuple[str, str, str]
 _MOST = 6
 _NUMBERS = re.compile(r"\d[\d.,%]*")
 
@@ -36,30 +44,94 @@ def _distinct(values: Iterable[_Value]) -> list[_Value]:
     return list(dict.fromkeys(values))
 
 
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """A base model on its test questions in one mode, with a job a seed.
+
+    `settings` are those of its first job that its replies may depend on, `keys` what all of its
+    jobs say of these.
+    """
+
+    mode: str
+    settings: Mapping[str, str]
+    keys: set[_Key] = field(default_factory=set)
+    jobs: dict[int, JobResult] = field(default_factory=dict)
+
+    def is_of(self, job: JobResult, key: _Key) -> bool:
+        """Whether the job asked this model: it says so, or was told the same under its seed."""
+        known = self.jobs.get(job.seed)
+        if key in self.keys or known is None:
+            return key in self.keys
+        replies = [dict(each.base_replies.get(self.mode, {})) for each in (known, job)]
+        return any(key[:2] == own[:2] for own in self.keys) and replies[0] == replies[1]
+
+
 def find_bases(jobs: Sequence[JobResult], confidence: float) -> list[BasePart]:
-    """One base model for each model and set of test questions; its seeds draw its examples."""
-    groups: dict[tuple[str, str], dict[int, JobResult]] = {}
-    for job in jobs:
+    """One row for each base model and set of test questions; its seeds draw its examples.
+
+    Models of one id may differ in their settings, as may prompts: those are several rows where
+    their replies differ.
+    """
+    bases: list[_Base] = []
+    for job, settings in zip(jobs, varying_settings(jobs), strict=True):
         mode = best_mode(job.accuracy, "base")
-        if mode and job.base_replies.get(mode):
-            group = groups.setdefault((job.finished["model"]["id"], job.test_questions), {})
-            group.setdefault(job.seed, job)
-    many = len({model for model, _ in groups}) > 1
-    return [
-        _describe_base(f"base model {model}" if many else "base model", by_seed, confidence)
-        for (model, _), by_seed in groups.items()
-    ]
+        if not mode or not job.base_replies.get(mode):
+            continue
+        found = next((b for b in bases if b.is_of(job, _key_of(job, settings, b.mode))), None)
+        if found is None:
+            found = _Base(mode, _asked_with(settings, mode))
+            bases.append(found)
+        found.keys.add(_key_of(job, settings, found.mode))
+        found.jobs.setdefault(job.seed, job)
+    names = _name_bases(bases)
+    return [_describe_base(*each, confidence) for each in zip(names, bases, strict=True)]
 
 
-def _describe_base(name: str, by_seed: dict[int, JobResult], confidence: float) -> BasePart:
-    first, *_ = by_seed.values()
-    mode = best_mode(first.accuracy, "base") or ""
-    jobs = {seed: job for seed, job in sorted(by_seed.items()) if job.base_replies.get(mode)}
+def _key_of(job: JobResult, settings: Mapping[str, str], mode: str) -> _Key:
+    """Its model, test questions, and what else the base model's replies may depend on."""
+    config = job.fix(*_after_base(mode))
+    own = json.dumps([_asked_with(settings, mode), config], sort_keys=True)
+    return job.finished["model"]["id"], job.test_questions, own
+
+
+def _asked_with(settings: Mapping[str, str], mode: str) -> dict[str, str]:
+    return {
+        key: value for key, value in settings.items() if key.split(".")[0] not in _after_base(mode)
+    }
+
+
+def _after_base(mode: str) -> tuple[str, ...]:
+    """Groups that the base model's replies do not depend on; only routed ones go by the split."""
+    after = ("method", "tuning", "teacher")
+    return after if mode == Mode.routed.name else (*after, "split")
+
+
+def _name_bases(bases: Sequence[_Base]) -> list[str]:
+    """By id where there are several models, and by the settings that differ beyond it."""
+    ids = [job.finished["model"]["id"] for base in bases for job in [*base.jobs.values()][:1]]
+    plain = [f"base model {each}" if len({*ids}) > 1 else "base model" for each in ids]
+    names = []
+    for name, base in zip(plain, bases, strict=True):
+        alike = [own.settings for own, other in zip(bases, plain, strict=True) if other == name]
+        told = {
+            key: value
+            for key, value in base.settings.items()
+            if any(own.get(key) != value for own in alike)
+        }
+        names.append(", ".join(filter(None, (name, name_settings(told)))))
+    return number_alike(names)
+
+
+def _describe_base(name: str, base: _Base, confidence: float) -> BasePart:
+    mode = base.mode
+    first, *_ = base.jobs.values()
     order = sorted(first.base_replies[mode])
-    rows = [
-        tuple(job.base_replies[mode].get(question, False) for question in order)
-        for job in jobs.values()
-    ]
+    jobs = {
+        seed: job
+        for seed, job in sorted(base.jobs.items())
+        if job.base_replies.get(mode, {}).keys() == first.base_replies[mode].keys()
+    }
+    rows = [tuple(job.base_replies[mode][question] for question in order) for job in jobs.values()]
     # Most models say the same under every seed: that is one observation. Of others, each counts.
     rows = rows[:1] if len({*rows}) == 1 else rows
     results = [results_by_mode(job.accuracy, "base") for job in jobs.values()]

@@ -77,17 +77,21 @@ def _test_routing(arms: Sequence[Arm], confidence: float) -> list[RoutingTestPar
 
 
 def _rank(tests: Sequence[RoutingTestPart]) -> list[RoutingTestPart]:
-    """The tests with the arm's place among those of its control, the most accurate one first."""
+    """The tests with the arm's place among those of its control, the first place first.
+
+    Accuracies of two modes have no order: a control has a place in each.
+    """
     ranked: list[RoutingTestPart] = []
-    for control in dict.fromkeys(test["first"] for test in tests):
-        of_control = [test for test in tests if test["first"] == control]
-        of_control.sort(key=lambda test: -test["accuracy"])
+    for control, mode in dict.fromkeys((test["first"], test["mode"]) for test in tests):
+        alike = [test for test in tests if (test["first"], test["mode"]) == (control, mode)]
+        alike.sort(key=lambda test: -test["accuracy"])
         # The control has a place as well: arms below it come after it.
         ranked += [
             {**test, "rank": place + (test["value"] < 0)}
-            for place, test in enumerate(of_control, start=1)
+            for place, test in enumerate(alike, start=1)
         ]
-    return ranked
+    controls = [*dict.fromkeys(test["first"] for test in tests)]
+    return sorted(ranked, key=lambda test: (controls.index(test["first"]), test["rank"]))
 
 
 def _are_rivals(control: Arm, arm: Arm) -> bool:

@@ -87,7 +87,7 @@ class RoutingTestPart(ComparisonPart):
     The bounds of all tests hold together, and `detectable` is over questions, seeds and all tests.
     `budget` is the routed arm's, in teacher tokens (in the student's where nothing was bought),
     `accuracy` its own in `mode`, `rank` its place among the control and all that it was tested
-    with.
+    with in that mode.
     """
 
     strategy: str
@@ -154,9 +154,14 @@ class LossPart(Share):
 
 
 class SavingsPart(TypedDict):
-    """Every way of counting, and which cheaper arms keep up: non-inferiority with `margin`."""
+    """Every way of counting, and which cheaper arms keep up: non-inferiority with `margin`.
+
+    `references` has for each arm the one that it is set against, which has the same model and test
+    questions; `reference` is the one of them that is taught most.
+    """
 
     reference: str
+    references: NotRequired[dict[str, str]]
     margin: float
     losses: list[LossPart]
     counts: dict[str, SavingPart]

@@ -1,0 +1,84 @@
+"""A cheaper setting is set against one of its own model and test questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from caft.report.sweep.job_results import JobResult, Sweep
+from caft.report.sweep.markdown import write_markdown
+from caft.report.sweep.page import render_sweep
+from caft.report.sweep.summary import SweepResults, analyse_sweep
+
+MakeJob = Callable[..., JobResult]
+ACCURACIES = {
+    "small": {"sft": 0.3, "distill": 0.4},
+    "large": {"sft": 0.7, "distill": 0.6},
+}
+
+
+def of_model(job: JobResult, name: str) -> JobResult:
+    """Models of one id may differ in their settings, as the tiny ones do."""
+    summary = job.finished | {"model": {**job.finished["model"], "id": name}}
+    return replace(job, summary=summary)  # type: ignore[arg-type]
+
+
+def compare(make_job: MakeJob, *, same_id: bool) -> SweepResults:
+    settings = [
+        (model, method, share)
+        for model, of_method in ACCURACIES.items()
+        for method, share in of_method.items()
+    ]
+    jobs = [
+        make_job(10 * place + seed, method=method, seed=seed, accuracy=share,
+                 overrides=(f"model={model}",))
+        for place, (model, method, share) in enumerate(settings)
+        for seed in (1, 2, 3)
+    ]  # fmt: skip
+    models = ["tiny" if same_id else job.overrides[-1] for job in jobs]
+    jobs = [of_model(job, name) for job, name in zip(jobs, models, strict=True)]
+    return analyse_sweep(Sweep(name="x", jobs=jobs), "2026-11-24T10:00:00+00:00")
+
+
+@pytest.mark.parametrize("same_id", [True, False])
+def test_no_setting_keeps_up_with_one_of_another_model(make_job: MakeJob, same_id: bool) -> None:
+    found = compare(make_job, same_id=same_id)
+    savings = found.summary["savings"]
+    assert savings is not None
+    assert savings["references"] == {
+        "sft, small": "distill, small",
+        "distill, small": "distill, small",
+        "sft, large": "distill, large",
+        "distill, large": "distill, large",
+    }
+    assert {loss["arm"]: loss["verdict"] for loss in savings["losses"]} == {
+        "sft, small": "no", "sft, large": "yes"}  # fmt: skip
+    saved = savings["counts"]["train_flops"]["saved"]
+    assert (saved["distill, small"], saved["distill, large"]) == (0, 0)
+    answers = {item["asked"]: item["answer"] for item in found.summary["answers"][-2:]}
+    assert answers["Does a cheaper setting keep up with distill, small?"].startswith("No.")
+    assert answers["Does a cheaper setting keep up with distill, large?"].startswith(
+        "Yes: sft, large."
+    )
+    page = render_sweep(found)
+    assert "<bdi>distill, small</bdi> or <bdi>distill, large</bdi>, whichever has" in page
+    text = write_markdown(found.summary, [])
+    assert "to distill, small and distill, large, by model and test questions, and its" in text
+
+
+def test_other_test_questions_have_a_reference_of_their_own(make_job: MakeJob) -> None:
+    settings = [(method, name) for name in ("a", "b") for method in ("sft", "distill")]
+    jobs = [
+        make_job(k, method=method, overrides=(f"dataset={name}",))
+        for k, (method, name) in enumerate(settings)
+    ]
+    for job in jobs[2:]:
+        job.finished["dataset"]["test_fingerprint"] = "b"
+    savings = analyse_sweep(Sweep(name="x", jobs=jobs), "2026-11-24T10:00:00+00:00").summary[
+        "savings"
+    ]
+    assert savings is not None
+    assert savings["references"]["sft, b"] == "distill, b"
+    assert [loss["arm"] for loss in savings["losses"]] == ["sft, a", "sft, b"]
