@@ -1,4 +1,4 @@
-"""One screen about this machine: what is here, where a run computes, what it reaches.
+"""One screen about this machine: what is here, and where a run computes.
 
 caft doctor
 

@@ -527,7 +527,9 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
 
 def test_a_file_of_other_questions_is_refused(tmp_path):
     teacher = write_file(tmp_path / "r.jsonl", {"question_id": 7, "text": "x"})
-    with pytest.raises(UserError, match="none of which is asked for, such as 'q1'"):
+    with pytest.raises(
+        UserError, match="such as '7', and none for those that are asked, such as 'q1'"
+    ):
         from_file(teacher, [question(1)], tmp_path)
 
 
@@ -738,11 +740,16 @@ def test_a_local_model_without_a_chat_template_is_refused_before_anything_runs(t
     (OpenAITeacherConfig(name="t", base_url="https://a.b.com", model="m"), "OPENAI_API_KEY is"),
     (FileTeacherConfig(name="t"), "path is not set"),
     (FileTeacherConfig(name="t", path="missing.jsonl"), "missing.jsonl is not a file"),
+    (FileTeacherConfig(name="t", path="empty.jsonl"), "empty.jsonl has no rows"),
+    (FileTeacherConfig(name="t", path="bad.jsonl"), "bad.jsonl:1 is not a row like"),
     (LocalModelTeacherConfig(name="t"), "needs a model"),
     (LocalModelTeacherConfig(name="t", path="missing"), "is not a folder"),
 ])  # fmt: skip
-def test_teachers_that_cannot_do_it_are_refused_early(monkeypatch, teacher, words):
+def test_teachers_that_cannot_do_it_are_refused_early(monkeypatch, tmp_path, teacher, words):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "bad.jsonl").write_text('{"id": "1"}\n')
     with pytest.raises(UserError, match=words):
         check_teacher(False, teacher)
 

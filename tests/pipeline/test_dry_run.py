@@ -12,7 +12,7 @@ from small_runs import TWO_STAGES, Finished, score_in_order
 
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.estimators import find_judge
-from caft.pipeline.planned import PlannedStage
+from caft.pipeline.planned import RUNS, PlannedStage, print_table
 from caft.pipeline.planner import Planner
 from caft.pipeline.results import Taught
 from caft.pipeline.stage_inputs import stage_tuning
@@ -110,7 +110,7 @@ def test_a_file_of_rationales_is_read_to_see_what_is_tuned_already(
 ) -> None:
     file = tmp_path / "rationales.jsonl"
     words = (*SHORT, TWO_STAGES, "teacher=file", f"teacher.path={file}", "until=tune")
-    file.touch()
+    file.write_text('{"question_id": "other", "text": "[[1]]"}\n')
     questions = open_small(*words, "dry_run=true").questions.train
     rows = [{"question_id": each.id, "text": f"So. [[{each.gold_text}]]"} for each in questions]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -135,10 +135,18 @@ def test_a_teacher_that_judges_is_priced_as_it_is_asked(open_small: Open) -> Non
     words = (*PRICED, "teacher.batch=true", "teacher.batch_price_factor=0.5")
     planner = Planner(open_small(*JUDGED, *words), None)
     step = next(step for step in list_steps(planner.config) if step.kind is StageKind.judge)
-    work = planner.plan_judge(step).work
-    prices = re.search(r"([\d.]+) USD live, ([\d.]+) as a batch", work)
-    assert prices, work
+    note = planner.plan_judge(step).note
+    prices = re.search(r"([\d.]+) USD live, ([\d.]+) as a batch", note)
+    assert prices, note
     assert float(prices[2]) == pytest.approx(float(prices[1]) / 2, abs=1e-4)
+
+
+def test_settings_that_a_note_names_are_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    note = "no run starts without teacher.usd_per_million_completion_tokens"
+    print_table("A title.", [PlannedStage("distill", RUNS, "m: " + "words " * 30, note=note)])
+    printed = capsys.readouterr().out
+    assert "teacher.usd_per_million_completion_tokens" in printed
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_a_judges_batch_that_is_out_is_still_to_be_fetched(open_small: Open) -> None:

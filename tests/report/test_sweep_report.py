@@ -717,7 +717,7 @@ def test_a_sweep_leaves_the_predictions_that_judge_it_again(
 ) -> None:
     folder = write_sweep_report(make_sweep(tmp_path)).parent
     summary: SweepSummary = json.loads((folder / "summary.json").read_text())
-    arms = read_predictions(folder / "predictions.parquet")
+    arms = read_predictions(folder)
     assert [
         (arm.name, arm.seeds, pytest.approx(arm.accuracy), arm.bill, set(arm.test_tokens.values()))
         for arm in arms

@@ -84,13 +84,15 @@ def check_file(teacher: FileTeacherConfig, targets: Collection[Target] = ()) -> 
         raise UserError(f"teacher.path is not set; {wanted}")
     if not Path(teacher.path).is_file():
         raise UserError(f"teacher.path={teacher.path} is not a file; {wanted}")
-    if Target.thinking in targets:
-        rows = read_rationales(Path(teacher.path), "").values()
-        if not any(row.reasoning or find_thinking(row.text) for each in rows for row in each):
-            raise UserError(
-                f"no row of teacher.path={teacher.path} has the field reasoning, or a <think> span "
-                "in its text, and the method trains thinking; add it, or train the target rationale"
-            )
+    rows = read_rationales(Path(teacher.path), "").values()
+    if not rows:
+        raise UserError(f"teacher.path={teacher.path} has no rows; {wanted}")
+    thinks = any(row.reasoning or find_thinking(row.text) for each in rows for row in each)
+    if Target.thinking in targets and not thinks:
+        raise UserError(
+            f"no row of teacher.path={teacher.path} has the field reasoning, or a <think> span "
+            "in its text, and the method trains thinking; add it, or train the target rationale"
+        )
 
 
 def write_from_file(inputs: DistillInputs, teacher: FileTeacherConfig) -> Sequence[Rationale]:
@@ -100,8 +102,9 @@ def write_from_file(inputs: DistillInputs, teacher: FileTeacherConfig) -> Sequen
     questions = inputs.questions
     if questions and not any(question.id in rows for question in questions):
         raise UserError(
-            f"{teacher.path} has rationales for {len(rows)} question ids, none of which is asked "
-            f"for, such as {questions[0].id!r}; its question_id must be the dataset's ids"
+            f"{teacher.path} has rationales for other questions alone, such as "
+            f"{next(iter(rows))!r}, and none for those that are asked, such as "
+            f"{questions[0].id!r}; its question_id must be the dataset's ids"
         )
     missing = partial(
         unjudged,

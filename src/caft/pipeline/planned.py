@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caft.console import open_console
 from caft.distill.forecast import CostForecast
@@ -20,7 +20,7 @@ class PlannedStage:
 
     `kind` is None if a run records no such stage: reading and splitting take no work. `load` is
     None where its tokens are not known yet. `teacher_tokens` is about what a teacher would read and
-    write.
+    write. `note` stands below the table: it names settings, which a narrow column would break.
     """
 
     name: str
@@ -29,6 +29,7 @@ class PlannedStage:
     kind: StageKind | None = None
     load: Load | None = None
     teacher_tokens: int = 0
+    note: str = ""
 
 
 def plan_asking(
@@ -38,8 +39,10 @@ def plan_asking(
     asks = writes or forecast.in_batch or forecast.calls.high
     state = RUNS if asks else CACHED if forecast.from_ledger else FREE
     tokens = forecast.prompt_tokens.likely + forecast.completion_tokens.likely
-    work = f"{whose}: {forecast.line()}"
-    return PlannedStage(step.name, state, work, step.kind, teacher_tokens=round(tokens))
+    work = f"{whose}: {replace(forecast, note='').line()}"
+    return PlannedStage(
+        step.name, state, work, step.kind, teacher_tokens=round(tokens), note=forecast.note
+    )
 
 
 def print_table(
@@ -63,6 +66,7 @@ def print_table(
     console.print(f"{title} Nothing was run.", width=min(80, console.width))
     console.print(table, width=min(80, console.width))
     grid = Table.grid(padding=(0, 2))
-    for name, need in needs:
-        grid.add_row(Text(name, style="bold"), need)
+    notes = [("Note", f"{stage.name}: {stage.note}") for stage in plan if stage.note]
+    for name, text in [*needs, *notes]:
+        grid.add_row(Text(name, style="bold"), text)
     console.print(grid, width=min(80, console.width))

@@ -1,14 +1,18 @@
-"""Write the report of a sweep, finished or not, or judge predictions of other tools.
+"""Write the report of a sweep, or judge predictions, also of other tools.
 
-python -m caft.report SWEEP_DIR                                  page, numbers, predictions
-python -m caft.report SWEEP_DIR --markdown                       its tables, to paste somewhere
-python -m caft.report SWEEP_DIR --wandb ENTITY/PROJECT [--draft] a W&B report as well
-python -m caft.report --predictions FILE_OR_DIR                  print tables and verdicts
+caft report SWEEP_DIR
+    Page, numbers and predictions.parquet, of the jobs that are finished.
+caft report SWEEP_DIR --markdown
+    Its tables, to paste somewhere.
+caft report SWEEP_DIR --wandb ENTITY/PROJECT [--draft]
+    A W&B report as well.
+caft report --predictions PATH ...
+    Tables and verdicts of all that the files, sweeps and folders hold.
 
-Predictions are CSV, TSV, JSONL or parquet with the columns question_id, arm, seed and correct
-(1 or 0), or arm, seed, correct_count and n. Both may have teacher_tokens (the bill of the run, the
-same in all of its rows; then arms of equal bills are ranked) and test_tokens (generated for that
-row).
+Predictions are CSV, TSV, JSONL or parquet with the columns question_id, arm,
+seed and correct (1 or 0), or arm, seed, correct_count and n. Both may have
+teacher_tokens (the bill of the run, the same in all of its rows; then arms of
+equal bills are ranked) and test_tokens (generated for that row).
 """
 
 from __future__ import annotations
@@ -32,7 +36,13 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m ca
     """The command line; returns the exit status and prints where the report is."""
     parser = make_parser(program, __doc__)
     parser.add_argument("folder", type=Path, metavar="SWEEP_DIR", nargs="?")
-    parser.add_argument("--predictions", type=Path, metavar="FILE_OR_DIR", help="of other tools")
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="tables or their folders",
+    )
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="needs the extra: caft[report]")
     parser.add_argument("--draft", action="store_true", help="keep the W&B report a draft")
@@ -43,11 +53,11 @@ def _do(parser: CommandParser, given: Namespace) -> None:
     if given.draft and not given.wandb:
         parser.error("--draft is for a W&B report; give --wandb ENTITY/PROJECT as well")
     if (given.folder is None) is (given.predictions is None):
-        parser.error("give either SWEEP_DIR or --predictions FILE_OR_DIR")
+        parser.error("give either SWEEP_DIR or --predictions PATH")
     if given.predictions is not None and (given.wandb or given.markdown):
         parser.error("--markdown and --wandb are for SWEEP_DIR; --predictions prints its tables")
     if given.predictions is not None:
-        _judge(given.predictions)
+        _judge(*given.predictions)
     else:
         _write(given.folder, given.wandb, draft=given.draft, markdown=given.markdown)
 
@@ -76,10 +86,10 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
         tell(publish_report(folder, project, draft=draft))
 
 
-def _judge(path: Path) -> None:
+def _judge(*paths: Path) -> None:
     from caft.report.predictions import judge_predictions, read_predictions, write_judgement
 
-    tell(write_judgement(judge_predictions(read_predictions(path))), end="")
+    tell(write_judgement(judge_predictions(read_predictions(*paths))), end="")
 
 
 def _read(folder: Path) -> Any:

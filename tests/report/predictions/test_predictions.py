@@ -334,3 +334,11 @@ def test_a_sweep_or_predictions_and_not_both(
 ) -> None:
     assert main(words) == 2
     assert "SWEEP_DIR" in capsys.readouterr().err
+
+
+def test_several_tables_are_judged_together(tmp_path: Path) -> None:
+    rows = make_rows(seeds=2, questions=4)
+    parts = [write_jsonl(tmp_path / f"{seed}.jsonl", [row for row in rows if row["seed"] == seed])
+             for seed in {row["seed"] for row in rows}]  # fmt: skip
+    whole = write_jsonl(tmp_path / "whole.jsonl", rows)
+    assert read_predictions(*parts) == read_predictions(whole)

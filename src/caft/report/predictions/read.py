@@ -15,6 +15,7 @@ from caft.errors import UserError
 OF_QUESTIONS = ("question_id", "arm", "seed", "correct")
 OF_COUNTS = ("arm", "seed", "correct_count", "n")
 TEACHER, TEST = "teacher_tokens", "test_tokens"
+OF_A_SWEEP = "predictions.parquet"
 _TRUTHS = {"1": True, "0": False, "true": True, "false": False}
 _NAMED = 3
 
@@ -56,14 +57,15 @@ class PredictedArm:
         return sum(right / n for right, n in self.counts.values()) / len(self.counts)
 
 
-def read_predictions(path: Path) -> list[PredictedArm]:
-    """The arms of a file, or of all files of a folder, in order of appearance.
+def read_predictions(*paths: Path) -> list[PredictedArm]:
+    """The arms of all files, in order of appearance; of a folder its table, or all of its files.
 
     Either all have outcomes or none has. UserError for a wrong column or cell, a question that an
     arm has twice or not at all, and for fewer than two arms.
     """
     tables = [
         adopt_names(read_table(str(file), "--predictions"), [*OF_QUESTIONS, *OF_COUNTS])
+        for path in paths
         for file in _list_files(path)
     ]
     counted = all(_has(table, OF_COUNTS) for table in tables)
@@ -76,7 +78,8 @@ def read_predictions(path: Path) -> list[PredictedArm]:
             (_add_count if counted else _add_outcome)(arm, seed, row)
     if len(arms) < 2:
         raise UserError(
-            f"--predictions {path} has one arm, {next(iter(arms))!r}; give the rows of two or more"
+            f"--predictions {' '.join(map(str, paths))} has one arm, {next(iter(arms))!r}; give "
+            "the rows of two or more"
         )
     _refuse_partial_bills(arms.values())
     if not counted:
@@ -87,6 +90,8 @@ def read_predictions(path: Path) -> list[PredictedArm]:
 def _list_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
+    if (left := path / OF_A_SWEEP).is_file():
+        return [left]
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
     if not files:
         raise UserError(f"--predictions {path} holds no file that ends in {', '.join(READERS)}")

@@ -45,7 +45,7 @@ class Cell:
     link: str = ""
 
     def __str__(self) -> str:
-        return f"{self.text} ({self.aside})" if self.aside else self.text
+        return f"{self.text} ({self.aside})".lstrip() if self.aside else self.text
 
 
 @dataclass(frozen=True, slots=True)
