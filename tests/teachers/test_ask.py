@@ -115,7 +115,7 @@ def test_another_attempt_seed_and_setting_is_another_reply(server, tmp_path):
     config = make_config(server, attempts=2)
     ask_all(ask_for(1), config, tmp_path / "l")
     ask_all(ask_for(1, attempt=1), config, tmp_path / "l")
-    ask_all(ask_for(1), make_config(server, max_tokens=101), tmp_path / "l")
+    ask_all(ask_for(1), make_config(server, temperature=0.5), tmp_path / "l")
     ask_all(ask_for(1), make_config(server, model="other"), tmp_path / "l")
     sent = [
         (c.body["seed"], c.body["temperature"], c.body["max_tokens"], c.body["model"])
@@ -124,7 +124,7 @@ def test_another_attempt_seed_and_setting_is_another_reply(server, tmp_path):
     assert sent == [
         (0, 0.0, 100, "fake"),
         (1, 0.7, 100, "fake"),
-        (0, 0.0, 101, "fake"),
+        (0, 0.5, 100, "fake"),
         (0, 0.0, 100, "other"),
     ]
 
