@@ -350,10 +350,10 @@ def _conclude(folder: Path, planned: set[str], began: str) -> int:
 def write_report(folder: Path) -> None:
     """The sweep's own report; an error in it does not affect the jobs' results."""
     try:
-        from caft.report.sweep import read_advice, read_head, write_sweep_report
+        from caft.report.sweep import read_answers, read_head, write_sweep_report
 
         page = write_sweep_report(folder)
-        for text in (read_head(folder), read_advice(folder)):
+        for text in (read_head(folder), *read_answers(folder)):
             tell(textwrap.fill(text, _WIDEST))
         tell(f"sweep report: {page}")
     except Exception as error:

@@ -10,7 +10,7 @@ import pytest
 from sweep_sample import write_job
 
 from caft.report.__main__ import main
-from caft.report.sweep import JobResult, Sweep, analyse_sweep, read_advice, read_head
+from caft.report.sweep import JobResult, Sweep, analyse_sweep, read_answers, read_head
 from caft.report.sweep.allocation import advise_allocation
 from caft.report.sweep.arms import find_arms
 from caft.report.sweep.page import render_sweep
@@ -121,7 +121,10 @@ def test_page_markdown_and_terminal_say_the_same(
         write_job(tmp_path, job)
     for more in ([], ["--markdown"]):
         assert main([str(tmp_path), *more]) == 0
-        assert read_advice(tmp_path) in " ".join(capsys.readouterr().out.split())
+        printed = " ".join(capsys.readouterr().out.replace("**", "").split())
+        answers = read_answers(tmp_path)
+        assert [answer for answer in answers if answer in printed] == answers
+        assert answers[0].startswith("How should a teacher's budget be spent? ")
     model, data = won.summary["origin"]["models"][0], won.summary["origin"]["datasets"][0]
     assert read_head(tmp_path).endswith(f" ({model}; {data}; 300 test questions)")
 

@@ -93,8 +93,12 @@ def find_best(arms: Sequence[Ranked], comparisons: Sequence[ComparisonPart]) -> 
         detail = "No other setting answered the same test questions by the same engine."
     elif rivals:
         answer, others = "No clear winner", list_names(rivals)
+        level = all(gap["value"] == 0 for gap in gaps if gap["first"] in rivals)
         detail = (
-            f"{best.name} comes first, but not clearly ahead of {others}: the order may be chance."
+            f"{best.name} and {others} were right equally often."
+            if level
+            else f"{best.name} comes first, but not clearly ahead of {others}: the order may be "
+            "chance."
         )
     else:
         whom, tone = "every other setting", Tone.good

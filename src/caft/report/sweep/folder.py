@@ -16,6 +16,7 @@ from caft.errors import UserError
 from caft.program import name_command
 from caft.report.check import check_part, check_summary
 from caft.report.comparison import results_by_mode
+from caft.report.headlines import UNDEFINED
 from caft.report.schema import MODELS, AccuracyPart, ModelName
 from caft.report.sweep.arms import Arm, budget_key, count_of_cost, find_arms
 from caft.report.sweep.job_results import FINISHED, UNREADABLE, JobResult, Sweep
@@ -85,10 +86,13 @@ def _list_predictions(folder: Path, arms: Sequence[Arm]) -> Iterator[dict[str, o
                     }
 
 
-def read_advice(folder: Path) -> str:
-    """How the budget should be spent, as the summary that was written says it."""
+def read_answers(folder: Path) -> list[str]:
+    """What the sweep asks and has answered, as the summary that was written says it."""
     summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return summary["allocation"]["sentence"]
+    if not summary["arms"]:
+        return ["No job has been evaluated yet."]
+    found = [part for part in summary["answers"] if not part["answer"].startswith(UNDEFINED)]
+    return [f"{part['asked']} {part['answer']}" for part in found]
 
 
 def read_head(folder: Path) -> str:
