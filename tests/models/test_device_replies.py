@@ -146,9 +146,9 @@ def test_a_step_is_asked_for_before_the_one_before_it_is_read(
     model: Any, device: pytest.MonkeyPatch
 ) -> None:
     happened = []
-    run, read = TokenSteps.run, generation._Asked.read
+    run, read = TokenSteps.run, generation.Asked.read
     device.setattr(TokenSteps, "run", lambda *args: happened.append("run") or run(*args))
-    device.setattr(generation._Asked, "read", lambda asked: happened.append("read") or read(asked))
+    device.setattr(generation.Asked, "read", lambda asked: happened.append("read") or read(asked))
     rules = replace(GREEDY, end_ids=(), max_new_tokens=4)
     generate_replies(model, Words(), [[1, 2], [3, 4]], rules, rows=2)
     # The prompts' own tokens, then three steps; a fourth is under way when the third is read.
