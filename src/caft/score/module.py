@@ -140,9 +140,9 @@ def plan_scoring(
 
     Prompts beyond the model's `switch` (kernels/rotary.py) have packs of their own, without it.
     """
-    beyond = [row for row in rows if switch is not None and len(row.prompt_ids) > switch]
-    if beyond:
-        within = [row for row in rows if len(row.prompt_ids) <= switch]
+    within = [row for row in rows if switch is None or len(row.prompt_ids) <= switch]
+    if len(within) < len(rows):
+        beyond = [row for row in rows if switch is not None and len(row.prompt_ids) > switch]
         packs = _plan(beyond, 0, most_tokens)
         if not within:
             return (), packs
