@@ -45,6 +45,10 @@ row in a pass, with their own attention and without a cache; the run says so in 
 exact and slow: keep `evaluation.max_new_tokens` small. `tests/models/test_architectures.py`
 compares each of them with plain transformers.
 
+Phi-3.5-mini and Phi-4-mini have one set of rotary angles for rows up to 4,096 tokens and another
+for longer ones. Rows of both kinds are in different passes, and a reply that comes to the other
+side is read again with its prompt, as in transformers: no row depends on what is beside it.
+
 This page is written by `docs/models.py`.
 """
 

@@ -22,6 +22,9 @@ class LMConfig(Protocol):
     _attn_implementation: str
     sub_configs: Mapping[str, object]
 
+    def to_dict(self) -> dict[str, object]:
+        """All settings."""
+
 
 class LMOutput(Protocol):
     """What a forward pass returns."""

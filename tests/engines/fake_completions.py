@@ -33,6 +33,7 @@ class FakeModelServer:
     fails: int = 0
     hangs: bool = False
     counts_usage: bool = True
+    most_written: int = 10**9
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
     def __enter__(self) -> FakeModelServer:
@@ -108,14 +109,16 @@ class FakeModelServer:
         if max(ids) >= len(student.tokenizer):
             return 400, {"detail": "token out of vocabulary"}
         rules = ReplyRules(
-            max_new_tokens=body["max_tokens"],
+            max_new_tokens=min(body["max_tokens"], self.most_written),
             end_ids=tuple(body.get("stop_token_ids") or student.end_ids(chat=True)),
             stop_after_marker=False,
         )
         if body["model"] not in self._models:
             self._models[body["model"]] = student.load()
         reply = generate_replies(self._models[body["model"]], student.tokenizer, [ids], rules)[0]
-        choice: dict[str, Any] = {"text": reply.text, "finish_reason": "stop"}
+        is_cut = reply.ids[-1] not in rules.end_ids
+        reason = "length" if is_cut else "stop"
+        choice: dict[str, Any] = {"text": reply.text, "finish_reason": reason}
         if self.tells_ids and body.get("return_token_ids"):
             choice["token_ids"] = list(reply.ids)
         usage = {"prompt_tokens": len(ids), "completion_tokens": reply.tokens}

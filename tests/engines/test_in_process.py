@@ -118,6 +118,44 @@ def test_an_engine_that_cannot_load_is_one_line(fakes: Any, student: Student) ->
         list(engine.write(prompts, RULES))
 
 
+CONTEXT = {"vllm": "max_model_len", "sglang": "context_length"}
+
+
+def test_a_reply_that_the_engine_cut_is_one_line_and_the_others_are_kept(
+    fakes: Any, kind: str, student: Student
+) -> None:
+    prompts = write_script(fakes, student)
+    room = max(map(len, prompts.values())) + 30
+    engine = start(kind, student, extra={CONTEXT[kind]: room})
+    written: list[str] = []
+    message = rf"runs to the cap: engine={kind} cut .* of the 60 .*\.{CONTEXT[kind]}, "
+    with pytest.raises(UserError, match=message):
+        written.extend(reply.question_id for reply in engine.write(prompts, RULES))
+    assert sorted(written) == sorted(set(REPLIES) - {"runs to the cap"})
+
+
+def test_a_prompt_that_the_engine_refuses_is_one_line(
+    fakes: Any, kind: str, student: Student
+) -> None:
+    engine = start(kind, student, extra={CONTEXT[kind]: 3})
+    with pytest.raises(
+        UserError, match=rf"engine={kind} refuses a prompt \(.* too many\); raise .*{CONTEXT[kind]}"
+    ):
+        list(engine.write(write_script(fakes, student), RULES))
+
+
+def test_a_context_that_is_set_too_short_is_refused_before_anything_is_loaded(
+    kind: str, student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caft.engines.in_process.check_installed", lambda _kind: None)
+    engine = start(kind, student, extra={CONTEXT[kind]: 99})
+    with pytest.raises(
+        UserError, match=rf"engine\.extra\.{CONTEXT[kind]} is 99, .* has 100 tokens"
+    ):
+        engine.check((1, 2), 100)
+    engine.check((1, 2), 99)
+
+
 def test_version_and_extra_arguments_are_in_the_key(kind: str, student: Student) -> None:
     keys = [start(kind, student, extra=extra).key for extra in ({}, {"max_model_len": 9})]
     assert keys[0] != keys[1]

@@ -88,6 +88,20 @@ def test_another_tokenizer_is_refused(
         connect(server, student).check(prompts["q3"])
 
 
+@pytest.mark.parametrize("kind", [{"tells_ids": True}, {}])
+def test_a_reply_that_the_server_cut_is_one_line(
+    student: Student, prompts: Prompts, kind: dict[str, Any]
+) -> None:
+    rules = ReplyRules(max_new_tokens=6, end_ids=student.end_ids(chat=True))
+    with FakeModelServer({"base": student}, most_written=3, **kind) as server:
+        engine = connect(server, student)
+        with pytest.raises(UserError, match=r"question q\d: the server .* after 3 of the 6 tokens"):
+            list(engine.write(prompts, rules))
+        # A cap of ours is none of its limits.
+        server.most_written = 6
+        assert len(list(engine.write(prompts, rules))) == len(prompts)
+
+
 def test_a_breakdown_is_waited_for_and_a_long_one_ends_the_run(
     student: Student, rules: ReplyRules, prompts: Prompts, own_replies: dict[str, tuple[str, int]]
 ) -> None:

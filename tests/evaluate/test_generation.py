@@ -274,8 +274,9 @@ def test_prompts_wait_that_a_cpu_does_not_hold_at_once(tokenizer, most, rows, mo
     monkeypatch.setattr("caft.models.reply_cache._MOST_CACHED", most)
     told: list[int] = []
     writer = _Writer(
-        model, tokenizer, prompts, rules, rows=6, names=(), samples=(), at_once=told.append
-    )
+        model, tokenizer, dict(enumerate(prompts)), rules, rows=6, names=(), samples=(),
+        at_once=told.append,
+    )  # fmt: skip
     assert [writer.rows] == told == [rows]
     assert generate_replies(model, tokenizer, prompts, rules, rows=6) == alone
 

@@ -142,13 +142,42 @@ def test_replies_are_those_of_a_cpu(
         assert entropies[0] == pytest.approx(entropies[1], abs=1e-4)
 
 
+@pytest.mark.parametrize("lengths", [(5, 20, 31), (5, 31, 34, 40, 41, 60), (41, 45, 90)])
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+def test_angles_that_switch_are_those_of_a_cpu(
+    lengths: tuple[int, ...], rules: ReplyRules, request: pytest.FixtureRequest
+) -> None:
+    """Below the switch, where steps may be ahead by one; beside those that cross it; beyond it."""
+    factors = {"short_factor": [1.0] * 4, "long_factor": [1.0, 4.0, 16.0, 32.0]}
+    config = AutoConfig.for_model(
+        "phi3", vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+        original_max_position_embeddings=40, initializer_range=0.3, pad_token_id=0,
+        rope_parameters={
+            "rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 40,
+            **factors,
+        },
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model, draw = AutoModelForCausalLM.from_config(config).eval(), random.Random(1)
+    prompts = [[draw.randrange(1, 97) for _ in range(length)] for length in lengths]
+    rules = replace(rules, end_ids=())
+    alone = [
+        generate_replies(model, Words(), [prompt], rules, names=[str(place)])[0]
+        for place, prompt in enumerate(prompts)
+    ]
+    request.getfixturevalue("device")
+    written = generate_replies(model, Words(), prompts, rules, rows=4)
+    assert [reply.ids for reply in written] == [reply.ids for reply in alone]
+
+
 def test_a_step_is_asked_for_before_the_one_before_it_is_read(
     model: Any, device: pytest.MonkeyPatch
 ) -> None:
     happened = []
-    run, read = TokenSteps.run, generation._Asked.read
+    run, read = TokenSteps.run, generation.Asked.read
     device.setattr(TokenSteps, "run", lambda *args: happened.append("run") or run(*args))
-    device.setattr(generation._Asked, "read", lambda asked: happened.append("read") or read(asked))
+    device.setattr(generation.Asked, "read", lambda asked: happened.append("read") or read(asked))
     rules = replace(GREEDY, end_ids=(), max_new_tokens=4)
     generate_replies(model, Words(), [[1, 2], [3, 4]], rules, rows=2)
     # The prompts' own tokens, then three steps; a fourth is under way when the third is read.

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from caft.engines.config import InProcessEngineConfig
-from caft.engines.replies import assert_plain, find_end, read_ids
+from caft.engines.replies import CUT, assert_plain, find_end, read_ids, refuse_cut
 from caft.errors import UserError
 from caft.kernels.memory import release_memory, return_device_memory
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter
@@ -32,13 +32,19 @@ if TYPE_CHECKING:
 _AT_ONCE = 1024
 """Prompts that an engine is given together; what a kill may cost."""
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+_CONTEXT = {"vllm": "max_model_len", "sglang": "context_length"}
+"""The argument of an engine's class that bounds a prompt with its reply."""
 
 
 class Piece(NamedTuple):
-    """Tokens that an engine wrote, and whether it stopped at a text where it could go on."""
+    """Tokens that an engine wrote, and why it wrote no more.
+
+    `may_go_on` if it stopped at a text. A `reason` of its own is "length" or "abort".
+    """
 
     ids: Sequence[int]
     may_go_on: bool
+    reason: str
 
 
 class InProcessEngine(ABC):
@@ -60,8 +66,15 @@ class InProcessEngine(ABC):
         """That of the installed package."""
         return find_version(self.config.kind)
 
-    def check(self, prompt: Sequence[int]) -> None:  # noqa: ARG002
-        """UserError if it is not installed, or if there is no CUDA device."""
+    def check(self, prompt: Sequence[int], most_tokens: int = 0) -> None:  # noqa: ARG002
+        """UserError if it is not installed, has no CUDA device, or is set to less context."""
+        setting = _CONTEXT[self.config.kind]
+        context = self.config.extra.get(setting)
+        if isinstance(context, int) and 0 < context < most_tokens:
+            raise UserError(
+                f"engine.extra.{setting} is {context}, and the longest prompt with the longest "
+                f"reply has {most_tokens} tokens; raise it, or lower max_new_tokens"
+            )
         check_installed(self.config.kind)
 
     def close(self) -> None:
@@ -89,10 +102,11 @@ class InProcessEngine(ABC):
         tokenizer = self.student.tokenizer
         written: dict[str, list[int]] = {name: [] for name in prompts}
         opened = find_opened(tokenizer, list(prompts.items()))
+        cut: list[WrittenReply] = []
         while written:
             end_if_asked()
             names = list(written)
-            pieces = self._complete(
+            pieces = self._complete_or_explain(
                 [[*prompts[name], *written[name]] for name in names],
                 [rules.max_new_tokens - len(written[name]) for name in names],
                 rules,
@@ -102,7 +116,31 @@ class InProcessEngine(ABC):
                 ids, open_now = written[name], opened[name]
                 ended = find_end(tokenizer, ids, rules, opened=open_now).tokens is not None
                 if ended or not piece.may_go_on or not piece.ids:
-                    yield read_ids(name, tokenizer, written.pop(name), rules, opened=open_now)
+                    reply = read_ids(name, tokenizer, written.pop(name), rules, opened=open_now)
+                    if ended or piece.reason not in CUT:
+                        yield reply
+                    else:
+                        cut.append(reply)
+        for reply in cut:  # when the others are kept
+            refuse_cut(
+                reply,
+                tokenizer,
+                rules,
+                opened=opened[reply.question_id],
+                engine=f"engine={self.config.kind}",
+                remedy=f"raise engine.extra.{_CONTEXT[self.config.kind]}",
+            )
+
+    def _complete_or_explain(
+        self, prompts: list[list[int]], limits: list[int], rules: ReplyRules
+    ) -> list[Piece]:
+        try:
+            return self._complete(prompts, limits, rules)
+        except ValueError as error:  # of a prompt, or of a setting
+            raise UserError(
+                f"engine={self.config.kind} refuses a prompt ({_first_line(error)}); raise "
+                f"engine.extra.{_CONTEXT[self.config.kind]}, or use engine=own"
+            ) from error
 
     def _start_or_explain(self) -> object:
         # An engine takes its share of what is free for all processes.
@@ -111,10 +149,10 @@ class InProcessEngine(ABC):
         try:
             return self._start(importlib.import_module(self.package))
         except Exception as error:  # an engine raises whatever the libraries below it raise
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"engine={self.config.kind} cannot load {self.student.base['id']} ({first[:300]}); "
-                "set engine.memory_share or engine.extra, or use engine=own"
+                f"engine={self.config.kind} cannot load {self.student.base['id']} "
+                f"({_first_line(error)}); set engine.memory_share or engine.extra, or use "
+                "engine=own"
             ) from error
 
     @property
@@ -196,7 +234,9 @@ class VllmEngine(InProcessEngine):
         )
         # It stopped at a text where it names one; at a token it names that, or nothing.
         return [
-            Piece(list(first.token_ids), isinstance(first.stop_reason, str))
+            Piece(
+                list(first.token_ids), isinstance(first.stop_reason, str), first.finish_reason or ""
+            )
             for first in (output.outputs[0] for output in outputs)
         ]
 
@@ -239,10 +279,7 @@ class SglangEngine(InProcessEngine):
             ],
             **chosen,
         )
-        return [
-            Piece(list(output["output_ids"]), _stopped_at_text(output["meta_info"]))
-            for output in outputs
-        ]
+        return [_read_piece(output["output_ids"], output["meta_info"]) for output in outputs]
 
 
 def stop_texts(rules: ReplyRules) -> list[str]:
@@ -280,9 +317,14 @@ def find_version(package: str) -> str | None:
         return None
 
 
-def _stopped_at_text(meta: Mapping[str, Any]) -> bool:
+def _read_piece(ids: Sequence[int], meta: Mapping[str, Any]) -> Piece:
     reason = meta.get("finish_reason")
-    return isinstance(reason, Mapping) and isinstance(reason.get("matched"), str)
+    told = reason if isinstance(reason, Mapping) else {}
+    return Piece(list(ids), isinstance(told.get("matched"), str), str(told.get("type", "")))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _read_rank(adapter: str) -> int:

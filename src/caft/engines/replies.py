@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from caft.errors import UserError
 from caft.protocols import Tokenizer
 from caft.records import WrittenReply
 
@@ -24,8 +25,11 @@ class Engine(Protocol):
     def version(self) -> str | None:
         """The engine's version, if it is known; a server is asked for it."""
 
-    def check(self, prompt: Sequence[int]) -> None:
-        """UserError if it cannot be used for this student; a server is asked with `prompt`."""
+    def check(self, prompt: Sequence[int], most_tokens: int = 0) -> None:
+        """UserError if it cannot be used for this student; a server is asked with `prompt`.
+
+        `most_tokens` are those of the longest prompt with the longest reply.
+        """
 
     def write(
         self, prompts: Mapping[str, tuple[int, ...]], rules: ReplyRules
@@ -40,6 +44,10 @@ def assert_plain(rules: ReplyRules) -> None:
     """Engines draw with numbers of their own, and close no span: the pipeline refuses both."""
     assert not rules.sampling.draws, "an engine's replies are greedy"
     assert not (rules.thinking and rules.thinking.max_tokens), "no engine closes a thinking span"
+
+
+CUT = ("length", "abort")
+"""What an engine says where it did not let a reply end."""
 
 
 class End(NamedTuple):
@@ -111,3 +119,30 @@ def read_text(
         return WrittenReply(name, text, count, thinking_tokens=thought)
     kept = reply_text(tokenizer, ids[:end], rules.thinking)
     return WrittenReply(name, kept, end, thinking_tokens=thought)
+
+
+def refuse_cut(
+    reply: WrittenReply,
+    tokenizer: Tokenizer,
+    rules: ReplyRules,
+    *,
+    opened: bool,
+    engine: str,
+    remedy: str,
+) -> None:
+    """UserError for a reply that has no end and fewer tokens than it may have.
+
+    A limit of the engine's own has cut it, which no figure would show.
+    """
+    ids = reply.ids or tokenizer(reply.text, add_special_tokens=False, verbose=False).input_ids
+    uncapped = replace(rules, max_new_tokens=len(ids) + 1)
+    if (
+        reply.tokens >= rules.max_new_tokens
+        or find_end(tokenizer, ids, uncapped, opened=opened).tokens
+    ):
+        return
+    raise UserError(
+        f"question {reply.question_id}: {engine} cut the reply after {reply.tokens} of the "
+        f"{rules.max_new_tokens} tokens that it may have, by a limit of its own; {remedy}, allow "
+        "replies fewer tokens, or use engine=own"
+    )

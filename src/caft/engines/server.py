@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from caft.engines.config import ServerEngineConfig
-from caft.engines.replies import assert_plain, read_ids, read_text
+from caft.engines.replies import CUT, assert_plain, read_ids, read_text, refuse_cut
 from caft.errors import UserError
 from caft.models.student import Student
 from caft.models.thinking_span import ends_open
@@ -90,7 +90,7 @@ class ServerEngine:
             self._server.close()
             del self._server
 
-    def check(self, prompt: Sequence[int]) -> None:
+    def check(self, prompt: Sequence[int], most_tokens: int = 0) -> None:  # noqa: ARG002
         """UserError if the server has no such model, or reads `prompt` as other tokens."""
         if self._form is not None:
             return
@@ -129,10 +129,25 @@ class ServerEngine:
                 f"question {name}: the server at {self.config.base_url} refuses the prompt "
                 f"({error}); check its context length, or use engine=own"
             ) from error
-        choice = _first_choice(found)
+        opened = bool(rules.thinking) and ends_open(self.student.tokenizer, ids)
+        reply = self._read(name, found, rules, opened=opened)
+        told = reply.ids or _count(found, "completion") is not None
+        if told and _first_choice(found).get("finish_reason") in CUT:
+            refuse_cut(
+                reply,
+                self.student.tokenizer,
+                rules,
+                opened=opened,
+                engine=f"the server at {self.config.base_url}",
+                remedy="let it have a longer context",
+            )
+        return reply
+
+    def _read(
+        self, name: str, found: Mapping[str, object], rules: ReplyRules, *, opened: bool
+    ) -> WrittenReply:
+        choice, tokenizer = _first_choice(found), self.student.tokenizer
         text, written = choice.get("text"), choice.get("token_ids")
-        tokenizer = self.student.tokenizer
-        opened = bool(rules.thinking) and ends_open(tokenizer, ids)
         if isinstance(written, list) and written:
             return read_ids(name, tokenizer, written, rules, opened=opened)
         if not isinstance(text, str):

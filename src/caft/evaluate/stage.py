@@ -107,7 +107,7 @@ class ReplyInputs(AskedStudent):
             self.shots_setting,
         )
         if self.engine is not None and self.prompts:
-            self.engine.check(self.prompts[0][1])
+            self.engine.check(self.prompts[0][1], max(lengths.values()) + most)
 
     def produce(self, folder: Path) -> Tokens:
         """Write the replies."""

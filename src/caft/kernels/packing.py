@@ -46,16 +46,20 @@ class Pack:
         )
 
 
-def plan_packs(lengths: Sequence[int], most_tokens: int, most_rows: int = 256) -> list[list[int]]:
+def plan_packs(
+    lengths: Sequence[int], most_tokens: int, most_rows: int = 256, switch: int | None = None
+) -> list[list[int]]:
     """Row numbers by pack, each pack in order of length and within the budget of tokens.
 
     A row longer than the budget gets a pack of its own. Sorting makes rows of equal length
-    neighbours; ties keep their order, so the plan is a pure function of the lengths.
+    neighbours; ties keep their order, so the plan is a pure function of the lengths. No pack has
+    rows of both sides of a model's `switch` (rotary.py).
     """
     packs: list[list[int]] = []
     left = 0
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if not packs or lengths[row] > left or len(packs[-1]) == most_rows:
+        crosses = switch is not None and packs and lengths[packs[-1][-1]] <= switch < lengths[row]
+        if not packs or crosses or lengths[row] > left or len(packs[-1]) == most_rows:
             packs.append([])
             left = most_tokens
         packs[-1].append(row)

@@ -3,12 +3,16 @@
 Written out, both halves are copied, negated, multiplied and added in passes of their own, and so
 they are in the backward pass: a sixth of a scoring pass on an accelerator. Here a pass multiplies
 and two of half the size add to it in place, with one rounding less.
+
+A model whose angles `switch` (longrope: Phi-3.5-mini, Phi-4-mini) has a set of them for rows up to
+that length, and another for longer ones. transformers takes one set for a whole pass, by the
+largest position in it: no pass may have rows of both sides, nor read keys of the other.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from types import ModuleType
@@ -55,6 +59,22 @@ def _rotate(
     first.addcmul_(x_second, sin_first, value=-sign)
     second.addcmul_(x_first, sin_second, value=sign)
     return rotated
+
+
+def switch_of(model: CausalLM) -> int | None:
+    """The longest row of the first set of angles; None if there is only one set."""
+    return find_switch(model.config.to_dict())
+
+
+def find_switch(config: Mapping[str, Any]) -> int | None:
+    """The same, read off a model's config.json; of several, the first one."""
+    text = config.get("text_config") or config
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    key = "original_max_position_embeddings"
+    # A multimodal model may have one for each kind of layer.
+    sets = [rope, *(each for each in rope.values() if isinstance(each, Mapping))]
+    found = [text.get(key) or each.get(key) for each in sets if "long_factor" in each]
+    return min((int(switch) for switch in found if switch), default=None)
 
 
 @contextmanager

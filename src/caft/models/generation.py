@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -13,11 +15,13 @@ from caft.errors import UserError
 from caft.kernels.kv_cache import SharedPrefix
 from caft.kernels.packed_attention import packed_attention, runs_alone
 from caft.kernels.packing import compute_prefix, pack_rows, packed_logits
+from caft.kernels.rotary import switch_of
 from caft.kernels.row_cache import RowCache
 from caft.kernels.shared_prefixes import common_prefix
 from caft.kernels.token_steps import TokenSteps
 from caft.models.config import tokens_of_a_pass
 from caft.models.reply_cache import make_cache
+from caft.models.reply_in_work import Asked, Begun, Reply
 from caft.models.reply_rules import ReplyRules, has_ended
 from caft.models.sampling import Draw, draw_tokens
 from caft.models.thinking_cap import SpanWatch, reply_text
@@ -97,67 +101,37 @@ def stream_replies(
     tokens where a signal was noted. `watch` gets the lengths in tokens of the replies in work,
     after every step. `at_once` gets how many rows memory is thought to hold, before it is taken.
     """
+    # A row that is run alone has angles of its own.
+    switch = None if runs_alone(model) else switch_of(model)
+    short = {
+        place: prompt
+        for place, prompt in enumerate(prompts)
+        if switch is None or len(prompt) <= switch
+    }
+    long = {place: prompt for place, prompt in enumerate(prompts) if place not in short}
+    start = partial(
+        _Writer, model, tokenizer, rules=rules, rows=rows, names=names, samples=samples,
+        at_once=at_once, switch=switch,
+    )  # fmt: skip
     with packed_attention(model):
-        writer = _Writer(
-            model, tokenizer, prompts, rules, rows=rows, names=names, samples=samples,
-            at_once=at_once,
-        )  # fmt: skip
-        while writer.has_work():
-            end_if_asked()
-            yield from writer.admit() if writer.should_admit() else writer.step()
-            if watch:
-                watch([len(reply.tokens) for reply in writer.replies.values()])
+        begun: dict[int, Reply] = {}
+        if short:
+            begun = yield from _write(start(short), watch)
+        long |= {place: [*prompts[place], *reply.tokens] for place, reply in begun.items()}
+        if long:
+            yield from _write(start(long, resumed=begun), watch)
 
 
-@dataclass(slots=True)
-class _Reply:
-    """A reply that is being written to the prompt of this number.
-
-    `asked` are the tokens that the model was asked for, one more than `tokens` at times.
-    """
-
-    prompt: int
-    span: SpanWatch | None = None
-    asked: int = 0
-    tokens: list[int] = field(default_factory=list)
-    spread: list[TokenSpread] = field(default_factory=list)
-
-    def put(self, token: int) -> int:
-        """Add the model's next token, or the one that has to close its thinking span."""
-        token = self.span.put(token) if self.span else token
-        self.tokens.append(token)
-        return token
-
-
-class _Begun(NamedTuple):
-    """The next prompt to take a row, where other replies to it have begun: it has run.
-
-    Its own keys and values, and the logits [1, vocabulary] behind it.
-    """
-
-    cached: SharedPrefix
-    logits: torch.Tensor
-
-
-class _Asked:
-    """The next tokens of these replies, by row, on their way from the device."""
-
-    def __init__(
-        self, rows: Sequence[int], replies: dict[int, _Reply], tokens: torch.Tensor
-    ) -> None:
-        self.rows, self.replies, self.tokens = rows, replies, tokens
-        self._host, self._arrived = tokens, None
-        if tokens.is_cuda:
-            self._host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
-            self._host.copy_(tokens, non_blocking=True)
-            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call, unused-ignore]
-            self._arrived.record()
-
-    def read(self) -> dict[int, int]:
-        """The token of every row."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        return dict(zip(self.rows, self._host.tolist(), strict=True))
+def _write(
+    writer: _Writer, watch: Callable[[Sequence[int]], None] | None
+) -> Generator[tuple[int, GeneratedReply], None, dict[int, Reply]]:
+    """Replies as they end; returns those that have to go on with other angles."""
+    while writer.has_work():
+        end_if_asked()
+        yield from writer.admit() if writer.should_admit() else writer.step()
+        if watch:
+            watch([len(reply.tokens) for reply in writer.replies.values()])
+    return writer.crossed
 
 
 class _Writer:
@@ -165,42 +139,62 @@ class _Writer:
 
     Where nothing about a reply is needed to write its next token but the newest one, a step is
     asked for before the one before it is read: the device computes while tokens are looked at.
+
+    Where the model's angles `switch` (kernels/rotary.py), all prompts are on one side of it. A
+    reply that comes to the other side is left in `crossed`. It goes on as `resumed` by a writer of
+    that side, with its tokens as a part of its prompt: all its keys have the angles of that side
+    then, as they have in transformers.
     """
 
     def __init__(
         self,
         model: CausalLM,
         tokenizer: Tokenizer,
-        prompts: Sequence[Sequence[int]],
+        prompts: Mapping[int, Sequence[int]],
         rules: ReplyRules,
         *,
         rows: int,
         names: Sequence[str],
         samples: Sequence[int],
         at_once: Callable[[int], None],
+        switch: int | None = None,
+        resumed: Mapping[int, Reply] = MappingProxyType({}),
     ) -> None:
         self.model, self.tokenizer, self.rules, self.names = model, tokenizer, rules, names
         self.samples = samples
-        shared = common_prefix(prompts)
-        shared = shared if shared >= _SHORTEST_SHARED else 0
-        prefix = compute_prefix(model, prompts[0][:shared], model.device) if shared else None
-        self.prompts = [prompt[shared:] for prompt in prompts]
-        self.opened = [bool(rules.thinking) and ends_open(tokenizer, each) for each in prompts]
+        self.resumed, self.crossed = resumed, dict[int, Reply]()
+        texts = list(prompts.values())
+        passed = switch if switch is not None and len(texts[0]) > switch else 0
+        self.switch = None if passed else switch
+        shared = common_prefix(texts)
+        shared = shared if shared >= max(_SHORTEST_SHARED, passed + 1) else 0
+        prefix = compute_prefix(model, texts[0][:shared], model.device) if shared else None
+        self.prompts = {place: prompt[shared:] for place, prompt in prompts.items()}
+        self.opened = {
+            place: bool(rules.thinking) and ends_open(tokenizer, prompt)
+            for place, prompt in prompts.items()
+        }
         # The longest are taken first, so that memory that is too small is found out at once.
         # Equal prompts are neighbours, and run once.
         self.waiting = sorted(
-            range(len(prompts)), key=lambda place: (len(prompts[place]), tuple(prompts[place]))
+            prompts, key=lambda place: (len(prompts[place]), tuple(prompts[place]))
         )
-        self.begun: _Begun | None = None
-        self.replies: dict[int, _Reply] = {}
+        self.begun: Begun | None = None
+        self.replies: dict[int, Reply] = {}
         expected = [len(self.prompts[place]) for place in reversed(self.waiting)][:rows]
         self.cache = make_cache(model, prefix, expected, rules.most_tokens, at_once)
         self.rows = len(self.cache.lengths)
         self.steps = TokenSteps(model, self.cache)
         self.filling = False
-        self.asked: _Asked | None = None
+        self.asked: Asked | None = None
         closes = rules.thinking is not None and rules.thinking.max_tokens is not None
-        self.ahead = isinstance(self.cache, RowCache) and not closes and not rules.with_spread
+        longest = len(prompts[self.waiting[-1]]) + rules.most_tokens
+        self.ahead = (
+            isinstance(self.cache, RowCache)
+            and not closes
+            and not rules.with_spread
+            and (self.switch is None or longest <= self.switch)
+        )
 
     def has_work(self) -> bool:
         return bool(self.waiting or self.replies)
@@ -262,14 +256,16 @@ class _Writer:
         layout = replace(pack.layout, prefix=self.cache.prefix, keep=keep)
         ends = torch.tensor(pack.starts) + torch.tensor(lengths) - 1
         logits = packed_logits(self.model, replace(pack, layout=layout), ends)
-        self.begun = _Begun(cached, logits[:1].clone()) if waits else None
+        self.begun = Begun(cached, logits[:1].clone()) if waits else None
         return logits
 
-    def _begin(self, place: int) -> _Reply:
+    def _begin(self, place: int) -> Reply:
+        if place in self.resumed:
+            return self.resumed[place]
         if self.rules.thinking is None:
-            return _Reply(place)
+            return Reply(place)
         open_mark = "" if self.opened[place] else None
-        return _Reply(place, SpanWatch(self.tokenizer, self.rules.thinking, open_mark))
+        return Reply(place, SpanWatch(self.tokenizer, self.rules.thinking, open_mark))
 
     def step(self) -> Iterator[tuple[int, GeneratedReply]]:
         """Every reply's newest token in, its next one out."""
@@ -321,13 +317,13 @@ class _Writer:
         self.replies = {row: self.replies[before] for row, before in enumerate(kept)}
         self.rows = len(kept)
 
-    def _ask(self, rows: Sequence[int], logits: torch.Tensor) -> _Asked:
+    def _ask(self, rows: Sequence[int], logits: torch.Tensor) -> Asked:
         """The next token of these rows; of a free one, any."""
         replies = {row: self.replies[row] for row in rows if row in self.replies}
         tokens = self._choose_tokens(rows, logits)
         for reply in replies.values():
             reply.asked += 1
-        return _Asked(rows, replies, tokens)
+        return Asked(rows, replies, tokens)
 
     def _choose_tokens(self, rows: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
         """The model's next token of these rows; `_NOT_FINITE` where logits are no numbers."""
@@ -344,7 +340,7 @@ class _Writer:
             yield from self._put(asked, logits)
 
     def _put(
-        self, asked: _Asked, logits: torch.Tensor | None = None
+        self, asked: Asked, logits: torch.Tensor | None = None
     ) -> Iterator[tuple[int, GeneratedReply]]:
         """The tokens to their replies; yields those that end. UserError where one is no number.
 
@@ -370,8 +366,16 @@ class _Writer:
                 self.cache.free(row)
                 del self.replies[row]
                 yield reply.prompt, self._finish(reply)
+            elif self._crosses(reply):
+                self.cache.free(row)
+                del self.replies[row]
+                self.crossed[reply.prompt] = reply
 
-    def _finish(self, reply: _Reply) -> GeneratedReply:
+    def _crosses(self, reply: Reply) -> bool:
+        prompt = self.cache.prefix.length + len(self.prompts[reply.prompt])
+        return self.switch is not None and prompt + len(reply.tokens) > self.switch
+
+    def _finish(self, reply: Reply) -> GeneratedReply:
         text = reply_text(self.tokenizer, reply.tokens, self.rules.thinking)
         thinking_tokens = reply.span.thinking_tokens if reply.span else 0
         return GeneratedReply(text, tuple(reply.tokens), tuple(reply.spread), thinking_tokens)

@@ -16,9 +16,9 @@ from caft.text.parsing import last_marker
 _MARKER_TOKENS = 16
 
 
-def has_closed_marker(tail: str) -> bool:
-    """Whether a reply's tail holds a whole [[...]] as the parser sees it: no matrix, no quote."""
-    return last_marker(tail) is not None
+def has_closed_marker(text: str) -> bool:
+    """Whether a reply's text holds a whole [[...]] as the parser sees it: no matrix, no quote."""
+    return last_marker(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +66,18 @@ def has_ended(
 def _closes_marker(tokenizer: Tokenizer, written: Sequence[int]) -> bool:
     # Most replies have no bracket yet, and to decode every tail takes longer than to look.
     tail = written[-_MARKER_TOKENS:]
-    return any(map(_brackets(tokenizer).__getitem__, tail)) and has_closed_marker(
-        tokenizer.decode(tail)
+    return (
+        any(map(_brackets(tokenizer).__getitem__, tail))
+        and has_closed_marker(tokenizer.decode(tail))
+        # The line that the tail is cut out of may be a quote.
+        and has_closed_marker(tokenizer.decode(written[_line_before(tokenizer, written) :]))
     )
+
+
+def _line_before(tokenizer: Tokenizer, written: Sequence[int]) -> int:
+    """Where the line begins, at the latest, that the tail's first token is in."""
+    places = range(len(written) - _MARKER_TOKENS - 1, -1, -1)
+    return next((at for at in places if "\n" in token_text(tokenizer, written[at])), 0)
 
 
 class _Brackets(dict[int, bool]):

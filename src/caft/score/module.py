@@ -109,7 +109,8 @@ class ScoringModule(PredictingModule):
         self._rows = len(batch.rows)
         explain = partial(_explain_memory, pack.input_ids.shape[1])
         with memory_may_end(explain), packed_attention(self.model):
-            after_prefix = self._read_prefix(pack.to(self.device))
+            pack = pack.to(self.device)
+            after_prefix = self._read_prefix(pack) if batch.prefix else pack
             with hidden_states(self.model, wanted=self.keeps_hidden) as hidden:
                 logits = packed_logits(self.model, after_prefix, positions)
         # isfinite of them all would copy the logits twice.
@@ -127,24 +128,37 @@ class ScoringModule(PredictingModule):
         ]
 
     def _read_prefix(self, pack: Pack) -> Pack:
-        if not self.prefix_ids:
-            return pack
         if self._prefix is None:
             self._prefix = compute_prefix(self.model, self.prefix_ids, self.device)
         return replace(pack, layout=replace(pack.layout, prefix=self._prefix))
 
 
 def plan_scoring(
-    rows: Sequence[ScoringRow], most_tokens: int
+    rows: Sequence[ScoringRow], most_tokens: int, switch: int | None = None
 ) -> tuple[tuple[int, ...], list[ScoringPack]]:
-    """The prefix that all prompts share, and the packs of what follows it in each."""
+    """The prefix that all prompts share, and the packs of what follows it in each.
+
+    Prompts beyond the model's `switch` (kernels/rotary.py) have packs of their own, without it.
+    """
+    within = [row for row in rows if switch is None or len(row.prompt_ids) <= switch]
+    if len(within) < len(rows):
+        beyond = [row for row in rows if switch is not None and len(row.prompt_ids) > switch]
+        packs = _plan(beyond, 0, most_tokens)
+        if not within:
+            return (), packs
+        prefix_ids, others = plan_scoring(within, most_tokens)
+        return prefix_ids, others + packs
     prompts = [row.prompt_ids for row in rows]
     shared = common_prefix(prompts)
     if shared < SHORTEST_PREFIX:
         shared = 0
-    rest = [prompt[shared:] for prompt in prompts]
+    return prompts[0][:shared], _plan(rows, shared, most_tokens)
+
+
+def _plan(rows: Sequence[ScoringRow], prefix: int, most_tokens: int) -> list[ScoringPack]:
+    rest = [row.prompt_ids[prefix:] for row in rows]
     plan = plan_grouped_packs(rest, find_prefix_groups(rest), most_tokens, _MOST_ROWS)
-    return prompts[0][:shared], [_pack(pack, rows, shared) for pack in plan]
+    return [_pack(pack, rows, prefix) for pack in plan]
 
 
 def _pack(groups: Sequence[PrefixGroup], rows: Sequence[ScoringRow], prefix: int) -> ScoringPack:

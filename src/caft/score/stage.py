@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from caft.errors import count_of
 from caft.models.chat_template import has_working_template
 from caft.models.sampling import GREEDY, Sampling
+from caft.models.sources.folder import read_settings
 from caft.models.thinking_span import find_opened, refuse_thinking
 from caft.records import AnswerScore, Chain, Judgement, Question, SampledReply, WrittenReply
 from caft.score.config import ChainConfig, ModelScoreConfig
@@ -137,10 +138,12 @@ class ScoreInputs(AskedStudent):
 
 def _predict(scoring: ScoreInputs, predictor: Predictor) -> dict[str, NextToken]:
     """The forward passes' results, by question id."""
+    from caft.kernels.rotary import find_switch
     from caft.score.module import NextToken, ScoringModule, plan_scoring
 
     rows, student = scoring.rows, scoring.student
-    prefix_ids, packs = plan_scoring(rows, scoring.config.tokens_a_pass(student.device))
+    switch = find_switch(read_settings(student.folder / "config.json"))
+    prefix_ids, packs = plan_scoring(rows, scoring.config.tokens_a_pass(student.device), switch)
     log.info(
         "scoring %s in %s of %s (shared prefix: %s)",
         count_of(len(rows), "question"),

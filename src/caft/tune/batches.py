@@ -100,7 +100,8 @@ class EpochLoader:
     `part` says which epochs of the config's stage these are, `draws` picks the rows of each.
     Counting iterations would not work: Lightning opens one iterator more than it has epochs. After
     `done` steps, the first epoch that is set is the one they end in, and its remaining steps
-    follow. `share` picks this device's rows of every step.
+    follow. `share` picks this device's rows of every step. `switch` is that of the model's angles
+    (kernels/rotary.py).
     """
 
     examples: Sequence[Example]
@@ -111,6 +112,7 @@ class EpochLoader:
     share: slice = field(default_factory=lambda: WHOLE_STEP)
     draws: Draws = EVERY_ROW
     part: Part = WHOLE
+    switch: int | None = None
 
     def __post_init__(self, done: int) -> None:
         self.rows_an_epoch = len(self.draws.rows_of(self.examples, 0))
@@ -136,20 +138,25 @@ class EpochLoader:
         first = self.skipped if self.epoch == self.first_epoch else 0
         for start in range(first * self.batch_size, len(order), self.batch_size):
             rows = [drawn[row] for row in order[start : start + self.batch_size]]
-            yield make_step(rows, self.most_tokens, self.share)
+            yield make_step(rows, self.most_tokens, self.share, self.switch)
 
 
-def make_step(rows: Sequence[Example], most_tokens: int, share: slice = WHOLE_STEP) -> Step:
+def make_step(
+    rows: Sequence[Example],
+    most_tokens: int,
+    share: slice = WHOLE_STEP,
+    switch: int | None = None,
+) -> Step:
     """Rows of one step, packed without padding into passes of at most `most_tokens`.
 
     Of several devices each runs a `share` of the rows, which may be none; the ids and the weight
     are those of all rows, so that the shares' losses add up to the step's. Rows of different
-    weights are in different passes.
+    weights, or of different sides of the model's `switch`, are in different passes.
     """
     packs = []
     for weight in dict.fromkeys(row.weight for row in rows[share]):
         own = [row for row in rows[share] if row.weight == weight]
-        plan = plan_packs([row.length - 1 for row in own], most_tokens)
+        plan = plan_packs([row.length - 1 for row in own], most_tokens, switch=switch)
         packs += [_pack([own[index] for index in members], weight) for members in plan]
     return Step(
         tuple(packs),

@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 
 import torch
 
+from caft.kernels.rotary import switch_of
 from caft.models.adapters import add_lora, count_parameters, prepare_checkpointing, save_tuned
 from caft.models.loading import resolve_dtype
 from caft.models.student import Student
@@ -152,6 +153,7 @@ def _fit(model: CausalLM, ranks: Ranks, report: Report, spec: TrainingSpec) -> T
         share=ranks.share,
         draws=spec.draws,
         part=spec.part,
+        switch=switch_of(model),
     )
     module = TuningModule(
         model,

@@ -15,6 +15,7 @@ import torch
 from caft.grading import is_right as is_right_answer
 from caft.kernels.packed_attention import packed_attention
 from caft.kernels.packing import pack_rows, packed_logits, plan_packs
+from caft.kernels.rotary import switch_of
 from caft.models.encoding import encode_answer_prompt, encode_prompt
 from caft.models.generation import stream_replies
 from caft.models.reply_rules import ReplyRules
@@ -121,7 +122,8 @@ def _grade_at_once(
     model: CausalLM, asked: Sequence[AskedQuestion], tokens_a_pass: int
 ) -> Iterator[list[bool]]:
     with packed_attention(model):
-        for members in plan_packs([len(item.prompt_ids) for item in asked], tokens_a_pass):
+        lengths = [len(item.prompt_ids) for item in asked]
+        for members in plan_packs(lengths, tokens_a_pass, switch=switch_of(model)):
             end_if_asked()
             rows = [asked[index] for index in members]
             pack = pack_rows([row.prompt_ids for row in rows])

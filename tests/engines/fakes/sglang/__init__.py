@@ -10,6 +10,7 @@ class Engine:
             {"model": model_path, "tokenizer": tokenizer_path, "dtype": dtype,
              "lora_paths": lora_paths, **kwargs}
         )  # fmt: skip
+        self.room = kwargs.get("context_length", 10**9)
 
     def generate(self, *, input_ids, sampling_params, lora_path=None):
         scripted.CALLS.append({"prompts": input_ids, "lora": lora_path})
@@ -17,9 +18,10 @@ class Engine:
         for ids, params in zip(input_ids, sampling_params, strict=True):
             assert params["temperature"] == 0.0
             assert params["no_stop_trim"]
-            written, ended = scripted.go_on(
-                ids, params["max_new_tokens"], params["stop_token_ids"], params["stop"]
-            )
+            if len(ids) >= self.room:
+                raise ValueError(f"The prompt has {len(ids)} tokens, too many\nand a long trace")
+            limit = min(params["max_new_tokens"], self.room - len(ids))
+            written, ended = scripted.go_on(ids, limit, params["stop_token_ids"], params["stop"])
             reason = {"type": "length", "length": len(written)}
             if ended is not None:
                 reason = {"type": "stop", "matched": ended}

@@ -37,6 +37,7 @@ class LLM:
         scripted.LOADED.append({"model": model, "tokenizer": tokenizer, "dtype": dtype, **kwargs})
         if kwargs.get("max_model_len") == 1:
             raise ValueError("max_model_len is too small\nand a long trace")
+        self.room = kwargs.get("max_model_len", 10**9)
 
     def generate(self, prompts, sampling_params=None, *, use_tqdm=True, lora_request=None):
         scripted.CALLS.append({"prompts": prompts, "lora": lora_request})
@@ -44,9 +45,11 @@ class LLM:
         for prompt, params in zip(prompts, sampling_params, strict=True):
             assert params.temperature == 0.0
             assert params.include_stop_str_in_output
-            written, ended = scripted.go_on(
-                prompt["prompt_token_ids"], params.max_tokens, params.stop_token_ids, params.stop
-            )
+            ids = prompt["prompt_token_ids"]
+            if len(ids) >= self.room:
+                raise ValueError(f"The prompt has {len(ids)} tokens, too many\nand a long trace")
+            limit = min(params.max_tokens, self.room - len(ids))
+            written, ended = scripted.go_on(ids, limit, params.stop_token_ids, params.stop)
             reason = "length" if ended is None else "stop"
             output = CompletionOutput(tuple(written), reason, ended)
             results.append(RequestOutput([output]))
