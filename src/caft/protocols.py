@@ -34,6 +34,7 @@ class CausalLM(Protocol):
 
     config: LMConfig
     name_or_path: str
+    training: bool
 
     @property
     def device(self) -> torch.device:
