@@ -159,7 +159,8 @@ def compute_prefix(model: CausalLM, ids: Sequence[int], device: torch.device) ->
         input_ids=torch.tensor([list(ids)], device=device),
         position_ids=torch.arange(len(ids), device=device)[None],
         use_cache=False,
-        logits_to_keep=1,
+        # Positions and not their number: Gemma 4 would cut its last layers' tokens to that many.
+        logits_to_keep=torch.tensor([len(ids) - 1], device=device),
         layout=Layout((Run(0, 1, len(ids)),), keep=captured),
     )
     return captured
