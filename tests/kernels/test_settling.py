@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from caft.kernels.packed_attention import packed_attention
-from caft.kernels.packing import compute_prefix, pack_rows, packed_logits
+from caft.kernels.packed_attention import packed_attention, runs_alone
+from caft.kernels.packing import compute_prefix, pack_rows, packed_logits, settle_packing
 
 HEAD = {"head_dim": 8}
 WINDOW = {"sliding_window": 16}
@@ -41,3 +40,9 @@ def test_a_prefix_of_a_model_whose_layers_share_keys() -> None:
         pack = replace(pack, layout=replace(pack.layout, prefix=prefix))
         found = packed_logits(model, pack, torch.tensor([6]))[0]
     torch.testing.assert_close(found, model(torch.tensor([row])).logits[0, -1])
+
+
+def test_a_model_that_makes_masks_of_its_own_runs_alone() -> None:
+    model = tiny("doge", **WINDOW)
+    assert settle_packing(model) == "its attention takes no function of ours"
+    assert runs_alone(model)

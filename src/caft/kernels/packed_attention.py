@@ -184,8 +184,8 @@ def attend_within_rows(
     """
     extras = Extras(softcap, s_aux) if softcap is not None or s_aux is not None else None
     layer = module.layer_idx
-    assert attention_mask is None
-    assert isinstance(layer, int)
+    if attention_mask is not None or not isinstance(layer, int):
+        raise ValueError("a pack's attention has no mask, and layers have numbers")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if key.shape[-1] != value.shape[-1]:  # of DeepSeek: kernels and caches have one size for both
         wide = max(key.shape[-1], value.shape[-1])
