@@ -22,6 +22,9 @@ class LMConfig(Protocol):
     _attn_implementation: str
     sub_configs: Mapping[str, object]
 
+    def get_text_config(self) -> LMConfig:
+        """Its part about text, where the model takes pictures or sound as well; else itself."""
+
 
 class LMOutput(Protocol):
     """What a forward pass returns."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -151,6 +152,23 @@ def trial_attention(model: CausalLM) -> Iterator[None]:
             yield
     finally:
         _set_attention(model, ordinary)
+
+
+@contextmanager
+def watched_windows() -> Iterator[set[int]]:
+    """The layers whose attention is given a window in the body."""
+    layers: set[int] = set()
+
+    def attend(module: Any, *heads: Any, **given: Any) -> tuple[torch.Tensor, None]:
+        if given.get("sliding_window") is not None:
+            layers.add(module.layer_idx)
+        return attend_within_rows(module, *heads, **given)
+
+    AttentionInterface.register(PACKED_ATTENTION, attend)
+    try:
+        yield layers
+    finally:
+        AttentionInterface.register(PACKED_ATTENTION, attend_within_rows)
 
 
 def _set_attention(model: CausalLM, name: str) -> None:

@@ -124,7 +124,7 @@ class Student:
         return load_adapter(base, self.tuned, trainable=trainable)
 
     def _settled(self, model: CausalLM) -> CausalLM:
-        from caft.kernels.packing import settle_packing
+        from caft.kernels.settling import settle_packing
 
         with quiet_transformers():
             reason = settle_packing(model)
