@@ -25,6 +25,9 @@ class LMConfig(Protocol):
     def to_dict(self) -> dict[str, object]:
         """All settings."""
 
+    def get_text_config(self) -> LMConfig:
+        """Its part about text, where the model takes pictures or sound as well; else itself."""
+
 
 class LMOutput(Protocol):
     """What a forward pass returns."""
@@ -37,6 +40,7 @@ class CausalLM(Protocol):
 
     config: LMConfig
     name_or_path: str
+    training: bool
 
     @property
     def device(self) -> torch.device:

@@ -102,5 +102,56 @@ def test_states_without_the_head_are_what_the_head_reads(architecture: str) -> N
     assert usual.shape == (1, 12, 61)
 
 
-def test_a_model_that_changes_its_logits_has_no_plain_head() -> None:
-    assert not has_plain_head(tiny("cohere", logit_scale=0.5))
+HEAD = {"head_dim": 8}
+WINDOWS = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16, **HEAD}
+CAPPED = [
+    ("gemma2", {**HEAD, "final_logit_softcapping": 30.0}),
+    ("recurrent_gemma", {"block_types": ["recurrent", "attention"], "lru_width": 32,
+                         "logits_soft_cap": 30.0}),
+    ("xlstm", {"num_heads": 4, "output_logit_soft_cap": 30.0}),
+    ("gemma4_text", {**WINDOWS, "global_head_dim": 8, "hidden_size_per_layer_input": 0,
+                     "num_kv_shared_layers": 0, "final_logit_softcapping": 30.0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("architecture", "dials"), CAPPED)
+def test_a_model_that_caps_its_logits_has_no_plain_head(
+    architecture: str, dials: dict[str, Any], dtype: torch.dtype
+) -> None:
+    """However small they are with random weights, and whatever its config calls the cap."""
+    model = tiny(architecture, **dials).to(dtype)
+    assert not has_plain_head(model)
+
+
+def test_a_cap_that_the_texts_own_config_has_is_seen() -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}  # fmt: skip
+    text = {**shape, **CAPPED[-1][1], "num_hidden_layers": 2, "vocab_size": 61, "pad_token_id": 0}
+    config = AutoConfig.for_model(
+        "gemma4", text_config=text, vision_config={**shape, "patch_size": 4}, audio_config=None
+    )
+    assert not has_plain_head(AutoModelForCausalLM.from_config(config).eval())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("architecture", "dials"),
+    [("cohere", {"logit_scale": 0.3}), ("granite", {"logits_scaling": 7.0})],
+)
+def test_scaled_logits_are_made_of_scaled_states(
+    architecture: str, dials: dict[str, float], dtype: torch.dtype
+) -> None:
+    model, rows = tiny(architecture, **dials).to(dtype).train(), torch.arange(12)[None]
+    assert has_plain_head(model)
+    assert model.training
+    with without_head(model.eval()):
+        states = model(input_ids=rows).logits
+    usual, exact = (each(input_ids=rows).logits for each in (model, in_float64(model)))
+    assert_as_exact(model.lm_head(states), usual, exact, chain_of(model))
+
+
+def test_a_head_with_a_bias_is_not_plain() -> None:
+    assert not has_plain_head(tiny("phi"))

@@ -28,3 +28,25 @@ def test_modules_of_the_form_and_of_a_class_that_was_tried_once_are_changed() ->
     assert tried == [model[0], model[1]]
     changed = ["forward" in vars(module) for module in model.modules()]
     assert changed == [False, True, False, False, True, False]  # the model itself is the first
+
+
+class Limited(torch.nn.Module):
+    """A part of a layer whose limit some layers have and others have not."""
+
+    def __init__(self, limit: float | None, activation: torch.nn.Module) -> None:
+        super().__init__()
+        self.limit, self.activation = limit, activation
+
+
+def test_modules_of_one_class_with_other_settings_are_tried_by_themselves() -> None:
+    relu, leaky = torch.nn.ReLU(), torch.nn.LeakyReLU(0.5)
+    model = torch.nn.Sequential(
+        Limited(None, relu), Limited(0.5, relu), Limited(None, leaky), Limited(None, relu)
+    )
+    replace_forwards(
+        model,
+        lambda module: isinstance(module, Limited),
+        lambda module: module.limit is None and module.activation is relu,
+        lambda module: module.activation,
+    )
+    assert ["forward" in vars(module) for module in model] == [True, False, False, True]

@@ -43,6 +43,9 @@ class Layers(torch.nn.Module):
         self.device = torch.device("cpu")
         self.to(dtype)
 
+    def forward(self, input_ids: torch.Tensor, *, use_cache: bool) -> None:
+        """Where nothing is read."""
+
 
 def is_reordered(layer: Any) -> bool:
     return bool(layer.weight.layout == torch._mkldnn)
@@ -99,6 +102,43 @@ def test_weights_that_others_read_stay() -> None:
     reorder_weights(model)
     assert [is_reordered(layer) for layer in model.layers] == [False, False, True]
     assert head.weight is embedding.weight
+
+
+class Reading(Layers):
+    """It multiplies by the first layer's weight itself, and looks at the second one's dtype."""
+
+    def forward(self, input_ids: torch.Tensor, *, use_cache: bool) -> None:
+        states = torch.ones(1, 16, dtype=self.layers[1].weight.dtype)
+        for layer in self.layers[1:]:
+            states = layer(states)
+        self.layers[0].weight @ states.T
+
+
+def test_weights_that_the_model_multiplies_by_itself_stay() -> None:
+    model = Reading(*(torch.nn.Linear(16, 16) for _ in range(3)))
+    reorder_weights(model)
+    assert [is_reordered(layer) for layer in model.layers] == [False, True, True]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", ["jamba", "mamba"])
+def test_a_model_with_states_says_what_it_said(architecture: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+             "pad_token_id": 0}  # fmt: skip
+    if architecture == "jamba":
+        shape |= {"num_attention_heads": 4, "num_key_value_heads": 2, "attn_layer_offset": 1,
+                  "attn_layer_period": 2, "num_experts": 2, "mamba_d_state": 4,
+                  "mamba_dt_rank": 4}  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **shape)).eval()
+    row = {"input_ids": torch.arange(3, 20)[None], "use_cache": False}
+    usual = model(**row).logits
+    reorder_weights(model)
+    torch.testing.assert_close(model(**row).logits, usual)
+    if has_products(torch.float32):
+        assert 0 < sum(map(is_reordered, linears(model))) < len(linears(model))
 
 
 def test_other_dtypes_and_classes_stay() -> None:

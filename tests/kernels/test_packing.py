@@ -25,8 +25,8 @@ from caft.kernels.packing import (
     pack_rows,
     packed_logits,
     plan_packs,
-    settle_packing,
 )
+from caft.kernels.settling import settle_packing
 from caft.kernels.shared_prefixes import common_prefix
 from caft.models.adapters import prepare_checkpointing
 from numerics import DTYPES, assert_as_exact, chain_of, in_float64

@@ -21,6 +21,7 @@ from caft.kernels.packed_attention import runs_alone
 from caft.models.config import Architecture, Dtype, HubModelConfig
 from caft.models.generation import generate_replies
 from caft.models.reply_rules import ReplyRules
+from caft.models.sources.locate import locate_model
 from caft.models.sources.tiny_tokenizers import make_tokenizer
 from caft.models.student import Student
 from caft.records import Question, Target
@@ -132,7 +133,7 @@ def student(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp(request.param) / request.param
     write_model(request.param, folder)
     config = HubModelConfig(name="own", id="own", path=str(folder), dtype=Dtype.float32)
-    return Student(config, folder, "cpu")
+    return Student(config, locate_model(config), "cpu")
 
 
 def read_plainly(folder: Path, tuned: Path | None = None) -> Any:

@@ -70,6 +70,23 @@ def test_auto_is_one_of_the_two_and_float32_where_nothing_is_known(tmp_path: Pat
     assert resolve_dtype(config, "meta") is torch.float32
 
 
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        ({"max_position_embeddings": 512}, 512),
+        ({"n_positions": 512}, 512),
+        ({"text_config": {"max_position_embeddings": 512}}, 512),
+        # As on the hub, where Gemma 3 with pictures leaves out what is the default.
+        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, 131_072),
+        ({"model_type": "unheard_of", "text_config": {}}, None),
+        ({}, None),
+    ],
+)
+def test_the_context_of_a_model(tmp_path: Path, config: object, context: int | None) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert Student(config_for(tmp_path), tmp_path, "cpu").context == context
+
+
 def test_a_model_that_no_device_holds_is_the_users_to_change(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,30 @@ def test_a_nucleus_larger_than_its_first_look_is_found() -> None:
     assert min(kept.tolist()) > 18_000
 
 
+class OnApple(torch.Tensor):
+    """On a device without float64."""
+
+    device = torch.device("mps")
+
+    def to(self, dtype: torch.dtype) -> torch.Tensor:  # type: ignore[override]
+        """As torch refuses it there."""
+        if dtype is torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return super().to(dtype)
+
+    def double(self) -> torch.Tensor:
+        """The same."""
+        return self.to(torch.float64)
+
+
+def test_a_device_without_float64_finds_the_same_nucleus() -> None:
+    scores = 3 * torch.randn(4, 2000, generator=torch.Generator().manual_seed(0))
+    for top_p in (0.1, 0.5, 0.9):
+        sampling = Sampling(temperature=1.0, top_p=top_p)
+        found = truncate(scores.as_subclass(OnApple), sampling)
+        assert found.as_subclass(torch.Tensor).equal(truncate(scores, sampling))
+
+
 def test_tokens_that_are_tied_with_the_last_one_kept_are_kept() -> None:
     logits = torch.tensor([[3.0, 1.0, 2.0, 2.0, 2.0]])
     for dials in ({"top_k": 2}, {"top_p": 0.6}):

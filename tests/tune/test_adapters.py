@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from caft.errors import UserError
-from caft.models.adapters import load_adapter, save_tuned
+from caft.models.adapters import load_adapter, prepare_checkpointing, save_tuned
 from caft.models.config import Architecture, Dtype
 from caft.models.student import Student
 from caft.pipeline.delivery import deliver
@@ -316,3 +316,12 @@ def test_four_bits_without_their_library_are_refused_in_one_line(student_of):
         starting_student(student_of("llama"), TuningConfig(adapter=Adapter.qlora))
     assert "tuning.adapter=lora" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_architecture_without_checkpointing_is_named() -> None:
+    from transformers import AutoModelForCausalLM, CTRLConfig
+
+    config = CTRLConfig(vocab_size=50, n_embd=16, dff=16, n_layer=1, n_head=2, n_positions=32)
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(UserError, match=r"^tuning\.gradient_checkpointing: .* of ctrl again"):
+        prepare_checkpointing(model)

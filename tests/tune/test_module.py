@@ -502,7 +502,7 @@ def test_the_models_own_logits_give_every_loss_that_the_chunked_head_gives(monke
     )
     results = []
     for plain in (True, False):
-        monkeypatch.setattr(module_module, "has_plain_head", lambda model, plain=plain: plain)
+        module.plain_head = plain
         module.__dict__["_has_fused_lora"] = not plain  # which keeps what it needs by itself
         for weight in module.trained.values():
             weight.grad = None

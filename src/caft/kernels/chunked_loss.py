@@ -24,26 +24,55 @@ _ROWS = 512
 TokenWeights = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Weights of tokens in the gradient, [tokens, 1], from ln p of every word [tokens, vocabulary] and
 of the label [tokens, 1]. Constants: no gradient flows through them."""
-# Settings of architectures that change the head's logits.
-_AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+_PLAIN = "caft_plain_head"
+# Logits that every cap changes, whatever the weights are.
+_LARGE = 1e4
 
 
 def has_plain_head(model: CausalLM) -> bool:
-    """Whether one linear layer without a bias makes the model's logits from its hidden states."""
+    """Whether the model's logits are one linear layer of its hidden states, without a bias.
+
+    They may be scaled, by one number. A pass of two tokens shows it, once a model.
+    """
+    if not hasattr(model, _PLAIN):
+        head = model.get_output_embeddings()
+        is_linear = type(head) is torch.nn.Linear and head.bias is None
+        setattr(model, _PLAIN, is_linear and _keeps_logits(model))
+    return bool(getattr(model, _PLAIN))
+
+
+@torch.no_grad()
+def _keeps_logits(model: CausalLM) -> bool:
+    """Whether what the head says, times a constant, are the logits: no cap and nothing added."""
+    words = model.get_output_embeddings().weight.shape[0]
+    said = torch.linspace(-_LARGE, _LARGE, words, device=model.device).to(model.dtype)
+    was_training = model.training
+    model.eval()
+    with _head_as(model, lambda hidden: said.expand(*hidden.shape[:-1], words).clone()):
+        tokens = torch.tensor([[1, 2]], device=model.device)
+        logits = model(input_ids=tokens, use_cache=False).logits[0, -1].float()
+    if was_training:
+        model.train()
+    factor = logits[-1] / _LARGE
+    rounding = 4 * torch.finfo(said.dtype).eps
+    return torch.allclose(logits, factor * said.float(), rtol=rounding, atol=rounding)
+
+
+@contextmanager
+def _head_as(model: CausalLM, forward: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
     head = model.get_output_embeddings()
-    changed = any(getattr(model.config, name, None) for name in _AFTER_THE_HEAD)
-    return type(head) is torch.nn.Linear and head.bias is None and not changed
+    vars(head)["forward"] = forward
+    try:
+        yield
+    finally:
+        del vars(head)["forward"]
 
 
 @contextmanager
 def without_head(model: CausalLM) -> Iterator[None]:
     """Within the body, the model's "logits" are the hidden states that its head would read."""
-    head = model.get_output_embeddings()
-    vars(head)["forward"] = lambda hidden: hidden
-    try:
+    with _head_as(model, lambda hidden: hidden):
         yield
-    finally:
-        del vars(head)["forward"]
 
 
 def summed_head_loss(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -18,14 +18,26 @@ def replace_forwards(
 ) -> None:
     """Give modules of `model` that have the form, and are plain, the `forward` that `make` makes.
 
-    Names tell nothing about what is computed: of every class the first one is tried.
+    Names tell nothing about what is computed: of every class, with every set of settings, the first
+    one is tried.
     """
-    plain: dict[type, bool] = {}
+    plain: dict[Hashable, bool] = {}
     for module in model.modules():
         if not has_form(module):
             continue
-        kind = type(module)
+        kind = _kind_of(module)
         if kind not in plain:
             plain[kind] = is_plain(module)
         if plain[kind]:
             vars(module)["forward"] = make(module)
+
+
+def _kind_of(module: torch.nn.Module) -> Hashable:
+    """Its class and plain settings, such as a limit that some layers have, and its parts'."""
+    settings = tuple(
+        (name, value)
+        for name, value in vars(module).items()
+        if isinstance(value, bool | int | float | str | None)
+    )
+    parts = tuple((name, _kind_of(part)) for name, part in module.named_children())
+    return type(module), settings, parts

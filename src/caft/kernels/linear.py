@@ -16,11 +16,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
 from torch.nn.functional import linear
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from caft.kernels.forwards import replace_forwards
 from caft.kernels.memory import multiplies_bfloat16, release_memory, return_freed_memory
@@ -37,11 +40,12 @@ def reorder_weights(model: CausalLM) -> None:
 
     Unchanged are: everything on other devices, dtypes that the CPU has no units for, layers of
     other classes, weights that have a second reader (a head that is the embedding, an adapter that
-    is more than LoRA), and the whole model where this torch has no such functions.
+    is more than LoRA, a Mamba that multiplies by them itself), and the whole model where this torch
+    has no such functions.
     """
     if model.device.type != "cpu":
         return
-    layers = list(_reorderable(model))
+    layers = _only_called(model, list(_reorderable(model)))
     if not layers:
         return
     if not _computes_the_same(layers[0]):
@@ -76,6 +80,45 @@ def _reorderable(model: CausalLM) -> Iterator[torch.nn.Linear]:
             and readers[id(layer.weight)] == 1
         ):
             yield layer
+
+
+class _Reads(TorchFunctionMode):
+    """Within its body, `tensors` are the ids of those that another one was made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: set[int] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Torch's hook: every function of tensors, and every look at one's dtype or shape."""
+        said = func(*args, **(kwargs or {}))
+        if any(isinstance(each, torch.Tensor) for each in tree_leaves(said)):
+            self.tensors.update(map(id, tree_leaves((args, kwargs))))
+        return said
+
+
+@torch.no_grad()
+def _only_called(model: CausalLM, layers: Sequence[torch.nn.Linear]) -> list[torch.nn.Linear]:
+    """Those of `layers` whose weights nothing but the layer itself reads, in a short pass.
+
+    Or the adapter around it, which is known to call it.
+    """
+    if not layers:
+        return []
+    adapters = {id(getattr(each, "base_layer", None)): each for each in model.modules()}
+    called = [vars(adapters.get(id(layer), layer)) for layer in layers]
+    forwards = [each.get("forward") for each in called]
+    for layer, place in zip(layers, called, strict=True):
+        place["forward"] = partial(linear, weight=layer.weight.detach(), bias=layer.bias)
+    try:
+        with _Reads() as read:
+            model(input_ids=torch.tensor([[1, 2]]), use_cache=False)
+    finally:
+        for place, forward in zip(called, forwards, strict=True):
+            del place["forward"]
+            if forward is not None:
+                place["forward"] = forward
+    return [layer for layer in layers if id(layer.weight) not in read.tensors]
 
 
 def _layers_of_adapters(modules: Sequence[torch.nn.Module]) -> set[int]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -153,6 +154,23 @@ def trial_attention(model: CausalLM) -> Iterator[None]:
         _set_attention(model, ordinary)
 
 
+@contextmanager
+def watched_windows() -> Iterator[set[int]]:
+    """The layers whose attention is given a window in the body."""
+    layers: set[int] = set()
+
+    def attend(module: Any, *heads: Any, **given: Any) -> tuple[torch.Tensor, None]:
+        if given.get("sliding_window") is not None:
+            layers.add(module.layer_idx)
+        return attend_within_rows(module, *heads, **given)
+
+    AttentionInterface.register(PACKED_ATTENTION, attend)
+    try:
+        yield layers
+    finally:
+        AttentionInterface.register(PACKED_ATTENTION, attend_within_rows)
+
+
 def _set_attention(model: CausalLM, name: str) -> None:
     if model.config.sub_configs:
         model.set_attn_implementation(name)
@@ -184,8 +202,8 @@ def attend_within_rows(
     """
     extras = Extras(softcap, s_aux) if softcap is not None or s_aux is not None else None
     layer = module.layer_idx
-    assert attention_mask is None
-    assert isinstance(layer, int)
+    if attention_mask is not None or not isinstance(layer, int):
+        raise ValueError("a pack's attention has no mask, and layers have numbers")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if key.shape[-1] != value.shape[-1]:  # of DeepSeek: kernels and caches have one size for both
         wide = max(key.shape[-1], value.shape[-1])

@@ -19,13 +19,8 @@ from typing import Any
 import torch
 
 from caft.kernels.kv_cache import SharedPrefix
-from caft.kernels.packed_attention import Layout, Run, run_alone, runs_alone, trial_attention
+from caft.kernels.packed_attention import Layout, Run, runs_alone
 from caft.protocols import CausalLM
-
-# In mixtures of experts, the shapes of products depend on the other rows in the pack.
-_SMALLEST_LEAK = 1e-4
-# Between two ways of computing the same, of which each rounds otherwise.
-_SMALLEST_DIFFERENCE = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +158,8 @@ def compute_prefix(model: CausalLM, ids: Sequence[int], device: torch.device) ->
         input_ids=torch.tensor([list(ids)], device=device),
         position_ids=torch.arange(len(ids), device=device)[None],
         use_cache=False,
-        logits_to_keep=1,
+        # Positions and not their number: Gemma 4 would cut its last layers' tokens to that many.
+        logits_to_keep=torch.tensor([len(ids) - 1], device=device),
         layout=Layout((Run(0, 1, len(ids)),), keep=captured),
     )
     return captured
@@ -184,42 +180,3 @@ def _logits_row_by_row(model: CausalLM, pack: Pack, positions: torch.Tensor) -> 
                 logits = model(input_ids=row[None], use_cache=False).logits[0]
                 found.append(logits[own + len(row) - run.length])
     return torch.cat(found)
-
-
-def settle_packing(model: CausalLM) -> str | None:
-    """Let `model` run row by row if it cannot run packs, and say why; None if it can.
-
-    Attention can be kept inside a row; a convolution or a state that runs along the sequence
-    (LFM2, Mamba, linear attention) cannot, nor do all architectures take an attention function of
-    ours. Three short passes show this.
-    """
-    if reason := _why_alone(model):
-        run_alone(model)
-    return reason
-
-
-@torch.inference_mode()
-def _why_alone(model: CausalLM) -> str | None:
-    neighbours, row = ([3, 4], [5, 6]), [1, 2]
-    alone = model(input_ids=torch.tensor([row], device=model.device), use_cache=False).logits[0, -1]
-    if not torch.isfinite(alone).all():
-        return None  # scoring names the question
-    try:
-        with trial_attention(model):
-            one, other = (
-                packed_logits(
-                    model, pack_rows([neighbour, row]).to(model.device), torch.tensor([3])
-                )[0]
-                for neighbour in neighbours
-            )
-    except torch.OutOfMemoryError:
-        raise
-    except (AttributeError, RuntimeError, TypeError, ValueError):
-        return "its attention takes no function of ours"
-    rounding = torch.finfo(one.dtype).eps
-    alone, one, other = alone.float(), one.float(), other.float()
-    if float((one - other).norm()) > max(4 * rounding, _SMALLEST_LEAK) * float(one.norm()):
-        return "a row of a pack would depend on its neighbour"
-    if float((one - alone).norm()) > max(32 * rounding, _SMALLEST_DIFFERENCE) * float(one.norm()):
-        return "its attention has something that packs do not know"
-    return None

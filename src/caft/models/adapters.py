@@ -131,8 +131,16 @@ def prepare_checkpointing(model: CausalLM) -> None:
 
     The last layer is kept: its backward pass follows its forward pass, so that to run it again
     would save no memory. It works in training mode only, which `from_pretrained` does not return.
+    UserError for an architecture that cannot.
     """
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    try:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    except ValueError as error:
+        kind = getattr(model.config, "model_type", type(model).__name__)
+        raise UserError(
+            f"tuning.gradient_checkpointing: transformers cannot run layers of {kind} again in the "
+            "backward pass; set it to false (trainer.strategy=fsdp sets it where weights are cast)"
+        ) from error
     model.enable_input_require_grads()
     layers = getattr(model.get_decoder(), "layers", None)
     if layers is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partialmethod
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,6 +61,22 @@ def _refuse_tokens_without_weights(tokenizer: Tokenizer, folder: Path) -> None:
             f"{size} (vocab_size in config.json), such as {needed[0]!r}; give the tokenizer that "
             "the model was trained with"
         )
+
+
+def read_context(folder: Path, config: ModelConfig) -> int | None:
+    """The context length in tokens that the config in `folder` has; None if it has none."""
+    values = read_settings(folder / "config.json")
+    inner = values.get("text_config")
+    settings = {**values, **inner} if isinstance(inner, dict) else values
+    # GPT-2 has a name of its own.
+    context = settings.get("max_position_embeddings") or settings.get("n_positions")
+    if isinstance(inner, dict) and not context:  # left out, as the hub's Gemma 3 leaves defaults
+        from transformers import AutoConfig
+
+        with suppress(OSError, ValueError, ImportError, KeyError), quiet_transformers():
+            whole = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+            context = getattr(whole.get_text_config(), "max_position_embeddings", None)
+    return int(context) if isinstance(context, int | float) and context else None
 
 
 def load_model(

@@ -166,11 +166,15 @@ def _keep(scores: torch.Tensor, lowest: torch.Tensor) -> torch.Tensor:
 
 def _find_nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
     """The lowest score [rows, 1] of the smallest set of likeliest tokens with a mass of `top_p`."""
-    total = scores.logsumexp(dim=-1, keepdim=True).double()
+    import torch
+
+    # Apple's devices have no float64.
+    exact = torch.float32 if scores.device.type == "mps" else torch.float64
+    total = scores.logsumexp(dim=-1, keepdim=True).to(exact)
     size = min(_HEAD, scores.shape[-1])
     while True:
         highest = scores.topk(size, dim=-1).values
-        shares = (highest.double() - total).exp()
+        shares = (highest.to(exact) - total).exp()
         mass = shares.cumsum(dim=-1)
         if size == scores.shape[-1] or bool((mass[:, -1] >= top_p).all()):
             break

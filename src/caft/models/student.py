@@ -16,7 +16,13 @@ from caft.models.chat_template import TEMPLATE_DATE
 from caft.models.config import Dtype, ModelConfig
 from caft.models.encoding import end_of_turn
 from caft.models.fingerprint import model_fingerprint
-from caft.models.loading import load_model, load_tokenizer, name_dtype, quiet_transformers
+from caft.models.loading import (
+    load_model,
+    load_tokenizer,
+    name_dtype,
+    quiet_transformers,
+    read_context,
+)
 from caft.models.sources.folder import GENERATION_CONFIG, read_header, read_settings
 from caft.protocols import CausalLM, Tokenizer
 
@@ -89,10 +95,7 @@ class Student:
     @cached_property
     def context(self) -> int | None:
         """The model's context length in tokens, if its config has it."""
-        config = read_settings(self.folder / "config.json")
-        # GPT-2 has a name of its own.
-        context = config.get("max_position_embeddings") or config.get("n_positions")
-        return int(context) if isinstance(context, int | float) and context else None
+        return read_context(self.folder, self.config)
 
     def end_ids(self, *, chat: bool) -> tuple[int, ...]:
         """Tokens that end a reply, sorted: of a text, of a turn, and the generation config's own.
@@ -121,7 +124,7 @@ class Student:
         return load_adapter(base, self.tuned, trainable=trainable)
 
     def _settled(self, model: CausalLM) -> CausalLM:
-        from caft.kernels.packing import settle_packing
+        from caft.kernels.settling import settle_packing
 
         with quiet_transformers():
             reason = settle_packing(model)

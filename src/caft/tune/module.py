@@ -71,6 +71,7 @@ class TuningModule(StayingModule):
         super().__init__()
         self.automatic_optimization = False
         self.model = model
+        self.plain_head = has_plain_head(model)
         self.sharded = is_sharded(model)
         self.config = config
         self.steps = steps
@@ -347,7 +348,7 @@ class TuningModule(StayingModule):
 
     def _summed_loss(self, item: TrainingPack) -> torch.Tensor:
         weigh = TOKEN_WEIGHTS[self.config.loss]
-        if not has_plain_head(self.model):
+        if not self.plain_head:
             logits = packed_logits(self.model, item.pack, item.positions)
             return summed_cross_entropy(logits, item.labels, weigh, item.shares)
         with without_head(self.model):

@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 
 import torch
 
+from caft.kernels.chunked_loss import has_plain_head
 from caft.kernels.rotary import switch_of
 from caft.models.adapters import add_lora, count_parameters, prepare_checkpointing, save_tuned
 from caft.models.loading import resolve_dtype
@@ -134,6 +135,7 @@ def _trainable(spec: TrainingSpec) -> CausalLM:
     model: CausalLM = spec.student.load(
         trainable=True, float32=is_full, four_bits=config.adapter is Adapter.qlora
     )
+    has_plain_head(model)  # is found out here, before weights are divided
     if not is_full and spec.student.tuned is None:
         model = add_lora(model, **asdict(config.lora))
     if config.gradient_checkpointing:

@@ -90,6 +90,34 @@ def test_other_architectures(tmp_path: Path, architectures: list[str] | None) ->
     assert "ForCausalLM" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "taken"),
+    [
+        ("Gemma3ForConditionalGeneration", "gemma3", True),
+        ("Gemma4ForConditionalGeneration", "gemma4", True),
+        ("Qwen3_5ForConditionalGeneration", "qwen3_5", True),  # its decoder alone is read
+        ("Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", False),
+        ("T5ForConditionalGeneration", "t5", False),
+        ("BartForConditionalGeneration", "bart", False),
+        ("BertForMaskedLM", "bert", False),  # which may be a causal LM, but is none here
+        ("SiglipVisionModel", "siglip_vision_model", False),
+        ("OwnForConditionalGeneration", "unheard_of", False),
+    ],
+)
+def test_models_of_text_and_pictures_that_transformers_reads_as_causal(
+    tmp_path: Path, name: str, kind: str, taken: bool
+) -> None:
+    folder = a_folder(tmp_path / "model")
+    config = {"architectures": [name], "model_type": kind, "text_config": {}}
+    if kind in {"t5", "bart"}:
+        config = {"architectures": [name], "model_type": kind, "is_encoder_decoder": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    if taken:
+        assert locate_model(config_for(folder)) == folder
+    else:
+        assert f"names {name} under architectures" in refusal(folder)
+
+
 def test_no_weights(tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "model")
     (folder / "model.safetensors").unlink()

@@ -17,6 +17,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.mo
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 CAUSAL_LM_ENDINGS = ("ForCausalLM", "LMHeadModel")
 
+_CONDITIONAL = re.compile("ForConditionalGeneration$")
 # The decoder's own: towers for images and sounds count theirs elsewhere.
 _LAYER = re.compile(r"^(?:(?:model|transformer|gpt_neox)\.)?(?:layers|h)\.(\d+)\.")
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -87,12 +88,27 @@ def _read_json(path: Path, given: str) -> dict[str, object]:
 def _refuse_other_architectures(config: Mapping[str, object], given: str) -> None:
     named = config.get("architectures")
     names = list(map(str, named)) if isinstance(named, list) else []
-    if not any(name.endswith(CAUSAL_LM_ENDINGS) for name in names):
+    causal = any(name.endswith(CAUSAL_LM_ENDINGS) for name in names)
+    if not causal and not _is_read_as_causal(names, config):
         found = ", ".join(names) or "nothing"
         raise UserError(
             f"{given} names {found} under architectures in config.json; "
             "give a causal language model (...ForCausalLM)"
         )
+
+
+def _is_read_as_causal(names: Iterable[str], config: Mapping[str, object]) -> bool:
+    """Whether transformers takes it for a causal LM by another name, as Gemma 3 with pictures.
+
+    It is asked about such names only: to import it takes seconds.
+    """
+    if config.get("is_encoder_decoder") or not any(map(_CONDITIONAL.search, names)):
+        return False
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as TAKEN
+
+    taken = TAKEN.get(str(config.get("model_type")))
+    # Of some with a text_config it takes the decoder alone, whose class has a name of its own.
+    return taken in names or (taken is not None and isinstance(config.get("text_config"), dict))
 
 
 def read_header(file: Path, given: str) -> dict[str, StoredTensor]:

@@ -1,0 +1,84 @@
+"""Packs or row by row: which models are settled how, in small and with random weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from caft.kernels.packed_attention import packed_attention, runs_alone
+from caft.kernels.packing import compute_prefix, pack_rows, packed_logits
+from caft.kernels.settling import settle_packing
+
+HEAD = {"head_dim": 8}
+WINDOW = {"sliding_window": 16}
+# What the last two layers read, the first two have kept.
+SHARED_LAYERS = {
+    "global_head_dim": 8, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 97,
+    "num_hidden_layers": 4, "num_kv_shared_layers": 2,
+    "layer_types": ["sliding_attention", "full_attention"] * 2, **HEAD, **WINDOW,
+}  # fmt: skip
+
+
+def tiny(architecture: str, **dials: Any) -> Any:
+    shape = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+             "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
+             "initializer_range": 0.2, "pad_token_id": 0}  # fmt: skip
+    config = AutoConfig.for_model(architecture, **{**shape, **dials})
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@torch.no_grad()
+def test_a_prefix_of_a_model_whose_layers_share_keys() -> None:
+    model = tiny("gemma4_text", **SHARED_LAYERS)
+    row = list(range(3, 30))
+    pack = pack_rows([row[20:]], 20)
+    with packed_attention(model):
+        prefix = compute_prefix(model, row[:20], torch.device("cpu"))
+        pack = replace(pack, layout=replace(pack.layout, prefix=prefix))
+        found = packed_logits(model, pack, torch.tensor([6]))[0]
+    torch.testing.assert_close(found, model(torch.tensor([row])).logits[0, -1])
+
+
+def test_a_model_that_makes_masks_of_its_own_runs_alone() -> None:
+    model = tiny("doge", **WINDOW)
+    assert settle_packing(model) == "its attention takes no function of ours"
+    assert runs_alone(model)
+
+
+EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2,
+           "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}  # fmt: skip
+UNTOLD = "its attention has a window that packs are not told of"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "dials", "reason"),
+    [
+        ("llama", {}, None),
+        ("mistral", WINDOW, None),
+        ("mixtral", {**EXPERTS, **WINDOW}, None),
+        ("gemma3_text", {**HEAD, **WINDOW}, None),
+        ("qwen2", {**WINDOW, "use_sliding_window": True, "max_window_layers": 1}, None),
+        # No layer is one with a window.
+        ("qwen2_moe", {**EXPERTS, **WINDOW, "use_sliding_window": True, "max_window_layers": 2},
+         None),
+        ("qwen2_moe", {**EXPERTS, **WINDOW, "use_sliding_window": True, "max_window_layers": 1},
+         UNTOLD),
+        ("phimoe", {**EXPERTS, **WINDOW}, UNTOLD),
+        ("llama4_text", {**HEAD, "intermediate_size_mlp": 48, "moe_layers": []}, UNTOLD),
+        # It calls attention twice a layer: what is kept for later passes is the second half.
+        ("diffllama", {}, "its attention has something that packs do not know"),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]},
+         "a row of a pack would depend on its neighbour"),
+    ],
+)  # fmt: skip
+def test_who_runs_alone_and_why(
+    architecture: str, dials: dict[str, Any], reason: str | None
+) -> None:
+    model = tiny(architecture, **dials)
+    assert settle_packing(model) == reason
+    assert runs_alone(model) is (reason is not None)
