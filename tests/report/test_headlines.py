@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from caft.report.headlines import Tone, find_headlines, suggest_next
+from caft.report.advice import suggest_next
+from caft.report.headlines import Tone, find_headlines
 from caft.report.run.caveats import find_warnings
 from caft.report.run.estimator_rows import list_area_rows
 from caft.report.run.html import render_report

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from caft.estimators import ESTIMATORS, Need
 from caft.report.comparison import best_mode, best_result, find_comparison, results_by_mode
 from caft.report.forgetting import NOT_TUNED, describe_change, find_worst
 from caft.report.forgetting_part import ForgettingPart
@@ -17,15 +16,12 @@ from caft.report.run.estimate_verdict import (
     main_area,
 )
 from caft.report.run.next_step import (
-    Step,
     compare_with_control,
     repeat_with_seeds,
-    rerun,
 )
 from caft.report.schema import (
     Accuracy,
     AccuracyPart,
-    Area,
     Comparison,
     CostPart,
     ScorePart,
@@ -83,8 +79,6 @@ class Headline:
 
 _TONES = {Verdict.yes: Tone.good, Verdict.no: Tone.bad}
 UNDEFINED = "Undefined"
-_OTHER_ESTIMATORS = (("fallback_entropy", "p_true"), ("cot_mean_entropy", "cot_answer_entropy"))
-"""Those to try next, cheapest first: one more token each, and then a chain of thought."""
 
 
 def find_headlines(summary: Summary, tables: ReportTables | None = None) -> tuple[Headline, ...]:
@@ -103,7 +97,7 @@ def find_headlines(summary: Summary, tables: ReportTables | None = None) -> tupl
 
 
 @dataclass(frozen=True, slots=True)
-class _Gain:
+class Gain:
     """Tuned minus base in one mode, which is the tuned model's best on validation questions."""
 
     mode: str
@@ -129,19 +123,20 @@ class _Gain:
         return Verdict.no if self.difference["high"] < WORTHWHILE_GAIN else Verdict.unclear
 
 
-def _find_gain(accuracy: AccuracyPart | None) -> _Gain | None:
+def find_gain(accuracy: AccuracyPart | None) -> Gain | None:
+    """That of tuning; None where the run did not tune, or evaluated one model alone."""
     mode = best_mode(accuracy, "tuned")
     base = results_by_mode(accuracy, "base").get(mode or "")
     tuned = results_by_mode(accuracy, "tuned").get(mode or "")
     if accuracy is None or mode is None or base is None or tuned is None:
         return None
-    return _Gain(mode, base, tuned, (accuracy.get("same_mode") or {}).get(mode))
+    return Gain(mode, base, tuned, (accuracy.get("same_mode") or {}).get(mode))
 
 
 def _did_tuning_help(
     accuracy: AccuracyPart | None, comparison: Comparison | None
 ) -> Headline | None:
-    gain = _find_gain(accuracy)
+    gain = find_gain(accuracy)
     if accuracy is None or gain is None:
         return None
     answer, tone = capitalise(gain.verdict.value), _TONES.get(gain.verdict, Tone.unclear)
@@ -174,7 +169,7 @@ def _did_tuning_help(
     )
 
 
-def _write_gain_briefly(gain: _Gain, chance: float | None) -> str:
+def _write_gain_briefly(gain: Gain, chance: float | None) -> str:
     parts = [f"{gain.mode} mode"]
     if gain.difference:
         points, p = points_between(gain.difference), p_in_words(gain.difference["p_value"])
@@ -223,7 +218,7 @@ def _did_routing_help(summary: Summary) -> Headline | None:
             asked, answer, "no routing",
             f"Routing trains a question by its class ({classes}), and this method trains all "
             "classes alike. To compare:",
-            Tone.plain, _compare_methods(summary),
+            Tone.plain, compare_methods(summary),
         )  # fmt: skip
     if drawn_at_random(split["strategy"]):
         figure = "this run is the control"
@@ -243,7 +238,8 @@ def _name_rule(summary: Summary) -> str:
     return name_estimator(score["estimator"]) if score else "an estimate"
 
 
-def _compare_methods(summary: Summary) -> str:
+def compare_methods(summary: Summary) -> str:
+    """The command that trains the run's questions by a method that routes and by two that do not."""
     return repeat_with_seeds(summary, "method=sft,distill,complexity_aware")
 
 
@@ -337,68 +333,3 @@ def _count_tokens(cost: CostPart) -> str:
         f"({short_count(cost['trained_total_tokens'])} with prompts), "
         f"{short_count(cost['evaluation_generated_tokens'])} generated in evaluation"
     )
-
-
-# What to do next
-
-
-def suggest_next(summary: Summary) -> Step:
-    """The most useful next step from here."""
-    area, gain = main_area(summary.get("score")), _find_gain(summary.get("accuracy"))
-    if area and judge_estimate(area) is not Verdict.yes:
-        return _improve_estimate(summary, area)
-    if gain is None:
-        return _go_on(summary)
-    if gain.harmed:
-        # Optuna searches no setting that the command fixes.
-        fixed = ("seed", "hydra", "tuning.learning_rate", "tuning.lora.r")
-        search = rerun(summary, "-m", "multirun_sweeps=tune_lr", without=fixed)
-        return Step("Search for a learning rate that does not harm:", search)
-    if gain.verdict is not Verdict.yes:
-        return Step("Look for a smaller difference with more seeds:", repeat_with_seeds(summary))
-    if routes_by_class(summary):
-        return Step("Test the routing against its control:", compare_with_control(summary))
-    return Step("Compare with routing:", _compare_methods(summary))
-
-
-def _go_on(summary: Summary) -> Step:
-    """For a run that has not tuned: it ended early, or its method is the base model alone."""
-    if summary.get("accuracy"):
-        return Step("Compare with methods that tune:", _compare_methods(summary))
-    return Step("See what the stages after this one would cost:", rerun(summary, "dry_run=true"))
-
-
-def _improve_estimate(summary: Summary, area: Area) -> Step:
-    score = summary["score"]
-    assert score is not None, "an area is one of scores"
-    if score.get("source") == "published":
-        own = rerun(summary, "score=model", "until=score", without=("score",))
-        return Step("Score the questions with this model itself:", own)
-    if area["value"] is None or count_rarer(area) < FEWEST_TO_JUDGE:
-        return _mix_answers(summary, area)
-    for names in _OTHER_ESTIMATORS:
-        if not set(names) <= score["roc_auc"].keys():
-            given = f"score.estimators=[{','.join([*_list_asked(score), *names])}]"
-            return Step("Measure other estimates:", rerun(summary, "until=score", given))
-    others = rerun(summary, "-m", "until=score", "dataset.seed=1,2,3", without=("hydra",))
-    return Step("See whether other questions agree:", others)
-
-
-def _list_asked(score: ScorePart) -> list[str]:
-    """One estimator for each need beyond the pass that every run makes: a list replaces a list."""
-    found = (ESTIMATORS[name] for name in score["roc_auc"] if name in ESTIMATORS)
-    by_need = {each.need: each.name for each in found if each.need is not Need.single_token}
-    return list(by_need.values())
-
-
-def _mix_answers(summary: Summary, area: Area) -> Step:
-    """Without several of both kinds of answers nothing can be told apart."""
-    if area["incorrect"] <= area["n"] - area["incorrect"]:
-        harder = rerun(summary, "until=score", "dataset=mmlu_pro", without=("dataset",))
-        return Step("Take harder questions, of which the model gets some wrong:", harder)
-    shots = "dataset.prompt.shots"
-    if any(override.startswith(shots) for override in summary["run"]["overrides"]):
-        other = rerun(summary, "until=score", "model=smollm2", without=("model",))
-        return Step("Take a model that answers some of the questions correctly:", other)
-    more = rerun(summary, "until=score", f"{shots}=16")
-    return Step("Show more solved examples, so that some answers are correct:", more)

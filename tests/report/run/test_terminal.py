@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from caft.report.headlines import suggest_next
+from caft.report.advice import suggest_next
 from caft.report.run.terminal import print_summary
 from caft.report.run.timing import add_rates
 

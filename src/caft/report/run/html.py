@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from caft.records import Unread
 from caft.report import wording
+from caft.report.advice import suggest_next
 from caft.report.comparison import best_mode, best_result, confidence_of, find_comparison
 from caft.report.engine_part import describe_engine
 from caft.report.figures import (
@@ -16,7 +17,7 @@ from caft.report.figures import (
     draw_roc,
     draw_token_costs,
 )
-from caft.report.headlines import find_headlines, suggest_next
+from caft.report.headlines import find_headlines
 from caft.report.page import render_page
 from caft.report.run.caveats import find_warnings
 from caft.report.run.class_rows import list_class_rows, training_scores

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from caft.report.advice import suggest_next
 from caft.report.comparison import best_mode, results_by_mode
 from caft.report.engine_part import describe_engine
 from caft.report.forgetting import list_changes
-from caft.report.headlines import Headline, Tone, find_headlines, suggest_next
+from caft.report.headlines import Headline, Tone, find_headlines
 from caft.report.run.caveats import find_warnings
 from caft.report.run.estimator_rows import list_area_rows, list_facts
 from caft.report.run.next_step import Step, fold
