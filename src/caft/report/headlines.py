@@ -239,7 +239,7 @@ def _name_rule(summary: Summary) -> str:
 
 
 def compare_methods(summary: Summary) -> str:
-    """The command that trains the run's questions by a method that routes and by two that do not."""
+    """The command that trains the questions by a method that routes and by two that do not."""
     return repeat_with_seeds(summary, "method=sft,distill,complexity_aware")
 
 
