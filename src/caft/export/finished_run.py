@@ -28,8 +28,8 @@ from caft.run_config import RunConfig, RunContext, Until
 from caft.score.stage import ScoreInputs
 from caft.split import SplitResult
 from caft.store import StageKind, Store, read_rows, read_table
-from caft.sums import find_changed
-from caft.sweeps.run_folders import digest_config, is_finished, read_summary
+from caft.sums import find_changed, is_finished, read_summary
+from caft.sweeps.run_folders import digest_config
 from caft.tune.stage import encode_rows
 
 _TEXTS = ("rationales.parquet", "own_rationales.parquet")

@@ -15,8 +15,6 @@ from caft.errors import UserError
 from caft.run_config import RunConfig
 from caft.store import digest, plain
 from caft.sums import SUMS, UNFINISHED
-from caft.sums import is_finished as is_finished  # noqa: PLC0414 - for `export`
-from caft.sums import read_summary as read_summary  # noqa: PLC0414
 
 _DIGITS_OF_DIGEST = 8
 _LONGEST_TITLE = 80
