@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from caft.errors import UserError
 from caft.run_config import RunConfig
 from caft.store import digest, plain
-from caft.sums import SUMS, UNFINISHED
+from caft.sums import SUMS, UNFINISHED, is_finished, read_summary
 
 _DIGITS_OF_DIGEST = 8
 _LONGEST_TITLE = 80
