@@ -64,7 +64,7 @@ UNTOLD = "its attention has a window that packs are not told of"
         ("gemma3_text", {**HEAD, **WINDOW}, None),
         ("qwen2", {**WINDOW, "use_sliding_window": True, "max_window_layers": 1}, None),
         # No layer is one with a window.
-        ("qwen2_moe", {**EXPERTS, **WINDOW, "use_sliding_window": True, "max_window_layers": 2},
+        ("qwen2_moe", {**EXPERTS, **WINDOW, "use_sliding_window": True, "max_window_layers": 0},
          None),
         ("qwen2_moe", {**EXPERTS, **WINDOW, "use_sliding_window": True, "max_window_layers": 1},
          UNTOLD),

@@ -44,9 +44,9 @@ def has_plain_head(model: CausalLM) -> bool:
 @torch.no_grad()
 def _keeps_logits(model: CausalLM) -> bool:
     """Whether what the head says, times a constant, are the logits: no cap and nothing added."""
-    weight = model.get_output_embeddings().weight
-    assert isinstance(weight, torch.Tensor)
-    words = weight.shape[0]
+    head = model.get_output_embeddings()
+    assert isinstance(head, torch.nn.Linear)
+    words = head.weight.shape[0]
     said = torch.linspace(-_LARGE, _LARGE, words, device=model.device).to(model.dtype)
     was_training = model.training
     model.eval()
