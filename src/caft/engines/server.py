@@ -131,7 +131,8 @@ class ServerEngine:
             ) from error
         opened = bool(rules.thinking) and ends_open(self.student.tokenizer, ids)
         reply = self._read(name, found, rules, opened=opened)
-        told = reply.ids or _count(found, "completion") is not None
+        written = _count(found, "completion")
+        told = reply.ids if written is None else written < rules.max_new_tokens
         if told and _first_choice(found).get("finish_reason") in CUT:
             refuse_cut(
                 reply,

@@ -32,12 +32,14 @@ _LARGE = 1e4
 def has_plain_head(model: CausalLM) -> bool:
     """Whether the model's logits are one linear layer of its hidden states, without a bias.
 
-    They may be scaled, by one number. A pass of two tokens shows it, once a model.
+    They may be scaled, by one number. A pass of two tokens shows it, once a model; the layer itself
+    may have got an adapter since.
     """
+    head = model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear or head.bias is not None:
+        return False
     if not hasattr(model, _PLAIN):
-        head = model.get_output_embeddings()
-        is_linear = type(head) is torch.nn.Linear and head.bias is None
-        setattr(model, _PLAIN, is_linear and _keeps_logits(model))
+        setattr(model, _PLAIN, _keeps_logits(model))
     return bool(getattr(model, _PLAIN))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -85,7 +86,9 @@ def _layers_with_windows(model: CausalLM) -> set[int]:
     config = model.config.get_text_config()
     chunks = getattr(config, "attention_chunk_size", None)  # of Llama 4, which gives no window
     kinds = getattr(config, "layer_types", None)
+    window = chunks or getattr(config, "sliding_window", None)
+    if window and window >= getattr(config, "max_position_embeddings", math.inf):
+        return set()
     if kinds and not chunks:
         return {layer for layer, kind in enumerate(kinds) if kind == "sliding_attention"}
-    bounded = chunks or getattr(config, "sliding_window", None)
-    return set(range(getattr(config, "num_hidden_layers", 0))) if bounded else set()
+    return set(range(getattr(config, "num_hidden_layers", 0))) if window else set()

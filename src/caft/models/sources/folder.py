@@ -16,6 +16,8 @@ GENERATION_CONFIG = "generation_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 CAUSAL_LM_ENDINGS = ("ForCausalLM", "LMHeadModel")
+# Types whose decoder transformers reads alone, leaving out the weights for pictures.
+_READ_WITHOUT_PICTURES = ("qwen3_5", "qwen3_5_moe")
 
 _CONDITIONAL = re.compile("ForConditionalGeneration$")
 # The decoder's own: towers for images and sounds count theirs elsewhere.
@@ -107,8 +109,7 @@ def _is_read_as_causal(names: Iterable[str], config: Mapping[str, object]) -> bo
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as TAKEN
 
     taken = TAKEN.get(str(config.get("model_type")))
-    # Of some with a text_config it takes the decoder alone, whose class has a name of its own.
-    return taken in names or (taken is not None and isinstance(config.get("text_config"), dict))
+    return taken in names or config.get("model_type") in _READ_WITHOUT_PICTURES
 
 
 def read_header(file: Path, given: str) -> dict[str, StoredTensor]:
