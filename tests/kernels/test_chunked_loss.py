@@ -155,3 +155,13 @@ def test_scaled_logits_are_made_of_scaled_states(
 
 def test_a_head_with_a_bias_is_not_plain() -> None:
     assert not has_plain_head(tiny("phi"))
+
+
+def test_a_head_with_an_adapter_is_not_plain() -> None:
+    """Also where the model was tried before: the adapter would get no gradient."""
+    from peft import LoraConfig, get_peft_model
+
+    model = tiny("llama")
+    assert has_plain_head(model)
+    tuned = get_peft_model(model, LoraConfig(r=2, target_modules=["lm_head"]))
+    assert not has_plain_head(tuned)

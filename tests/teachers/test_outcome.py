@@ -233,6 +233,8 @@ def test_usage_that_counts_nothing(usage):
     ({"cost": 0.25, "cost_details": {"upstream_inference_cost": 0.25}}, 0.25),
     ({"cost": 0.25, "cost_details": {"upstream_inference_cost": None}}, 0.25),
     ({"cost": 0.25, "cost_details": "none"}, 0.25),
+    # The provider's price and the router's: one bill.
+    ({"cost": 0.25, "cost_details": {"upstream_inference_cost": 0.24}}, 0.25),
 ])  # fmt: skip
 def test_what_a_call_cost_in_all(usage, usd):
     assert read({**choose({"content": "a"}), "usage": usage}).usd == usd

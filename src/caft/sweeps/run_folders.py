@@ -15,6 +15,7 @@ from caft.errors import UserError
 from caft.run_config import RunConfig
 from caft.store import digest, plain
 from caft.sums import SUMS, UNFINISHED, is_finished, read_summary
+from caft.teachers.config import PACE_AND_PRICE
 
 _DIGITS_OF_DIGEST = 8
 _LONGEST_TITLE = 80
@@ -55,9 +56,12 @@ def _digest_values(values: Mapping[str, object]) -> str:
 
 
 def changes_nothing(override: str) -> bool:
-    """Whether the override is of a value that is in no digest."""
+    """Whether the override is of a value that changes no reply."""
     key, _, _ = override.lstrip("+~").partition("=")
-    return key.split(".")[0] == "store" or key == "trainer.progress"
+    parts = key.split(".")
+    if parts[0] in ("teacher", "score"):
+        return parts[-1] in PACE_AND_PRICE
+    return parts[0] in ("store", "logger", "report") or key == "trainer.progress"
 
 
 def name_job(overrides: str, config: RunConfig) -> str:

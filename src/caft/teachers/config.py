@@ -150,6 +150,15 @@ class PriceConfig:
     completion: Usd = 0.0
 
 
+PACE_AND_PRICE = (
+    "api_key_env", "timeout_seconds", "concurrency", "requests_per_minute", "tokens_per_minute",
+    "retries", "backoff_seconds", "grace_seconds", "prices", "usd_per_million_prompt_tokens",
+    "usd_per_million_completion_tokens", "budget_usd", "max_calls", "batch", "batch_price_factor",
+    "probe_replies",
+)  # fmt: skip
+"""Settings of an endpoint that change how it is asked and what that costs, and no reply."""
+
+
 @dataclass(kw_only=True)
 class EndpointConfig:
     """Any endpoint with the OpenAI chat protocol. `group` is the config group of its settings.

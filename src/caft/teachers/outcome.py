@@ -203,11 +203,11 @@ def _read_cost(usage: Mapping[str, object]) -> float | None:
     details = _table(usage.get("cost_details"))
     upstream = _number(details.get("upstream_inference_cost"), 10**6)
     own_key = usage.get("is_byok")
-    if own_key is True and not upstream:
-        return None
-    if own_key is False or upstream is None or upstream == cost:
-        return cost
-    return (cost or 0.0) + upstream
+    if own_key is True:
+        return (cost or 0.0) + upstream if upstream else None
+    # Where it is not said whose key it was, a fee is a small part of the provider's bill.
+    hidden = own_key is None and upstream is not None and (cost is None or cost < upstream / 2)
+    return (cost or 0.0) + upstream if hidden and upstream else cost
 
 
 def read_batch_row(line: bytes, scrub: Scrub) -> tuple[str, Answered | Failed] | None:

@@ -25,12 +25,13 @@ def of_model(job: JobResult, name: str) -> JobResult:
     return replace(job, summary=summary)  # type: ignore[arg-type]
 
 
-def compare(make_job: MakeJob, *, same_id: bool) -> SweepResults:
+def compare(make_job: MakeJob, *, same_id: bool, by_method: bool = False) -> SweepResults:
     settings = [
         (model, method, share)
         for model, of_method in ACCURACIES.items()
         for method, share in of_method.items()
     ]
+    settings.sort(key=lambda each: each[1] if by_method else "")
     jobs = [
         make_job(10 * place + seed, method=method, seed=seed, accuracy=share,
                  overrides=(f"model={model}",))
@@ -40,6 +41,15 @@ def compare(make_job: MakeJob, *, same_id: bool) -> SweepResults:
     models = ["tiny" if same_id else job.overrides[-1] for job in jobs]
     jobs = [of_model(job, name) for job, name in zip(jobs, models, strict=True)]
     return analyse_sweep(Sweep(name="x", jobs=jobs), "2026-11-24T10:00:00+00:00")
+
+
+def test_the_order_of_the_jobs_changes_no_loss(make_job: MakeJob) -> None:
+    losses = []
+    for by_method in (False, True):
+        savings = compare(make_job, same_id=False, by_method=by_method).summary["savings"]
+        assert savings is not None
+        losses.append({loss["arm"]: loss["value"] for loss in savings["losses"]})
+    assert losses[0] == pytest.approx(losses[1]) == {"sft, small": 0.1, "sft, large": -0.1}
 
 
 @pytest.mark.parametrize("same_id", [True, False])

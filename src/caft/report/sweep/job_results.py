@@ -10,6 +10,7 @@ from typing import Literal
 
 from caft.report.comparison import best_mode, results_by_mode
 from caft.report.schema import Accuracy, AccuracyPart, Summary
+from caft.teachers.config import PACE_AND_PRICE
 
 FINISHED, UNREADABLE = "finished", "not readable"
 
@@ -64,7 +65,7 @@ class JobResult:
         """What its config says of the experiment, these groups left out."""
         left_out = {*_NO_SETTINGS, *beside}
         kept = {key: value for key, value in self.config.items() if key not in left_out}
-        return json.dumps(kept, sort_keys=True)
+        return json.dumps(_without_pace(kept), sort_keys=True)
 
     @property
     def test_questions(self) -> str:
@@ -124,6 +125,13 @@ class Sweep:
     superseded: int = 0
 
 
+def _without_pace(value: object) -> object:
+    if not isinstance(value, Mapping):
+        return value
+    kept = (key for key in value if key not in PACE_AND_PRICE)
+    return {key: _without_pace(value[key]) for key in kept}
+
+
 def varying_settings(jobs: Sequence[JobResult]) -> list[dict[str, str]]:
     """Each job's overrides, as key and value, whose value differs between jobs; seeds left out."""
     settings = []
@@ -135,6 +143,7 @@ def varying_settings(jobs: Sequence[JobResult]) -> list[dict[str, str]]:
         key
         for key in dict.fromkeys(key for own in settings for key in own)
         if key.split(".")[0] not in _NO_SETTINGS
+        and key.split(".")[-1] not in PACE_AND_PRICE
         and len({own.get(key) for own, finished in told if finished or key in own}) > 1
     ]
     return [{key: own[key] for key in varying if key in own} for own in settings]

@@ -71,7 +71,8 @@ def _find_losses(
     # Arms of an equal budget save nothing.
     cheaper = [
         (arm, reference)
-        for arm, reference in zip(arms, reference_of.values(), strict=True)
+        for arm in arms
+        for reference in [reference_of[arm.name]]
         if arm.mean_cost(UNIQUE_TOKENS) < (1 - EQUAL_BUDGET) * reference.mean_cost(UNIQUE_TOKENS)
     ]
     pairs = [like_for_like(*pair) for pair in cheaper]
