@@ -71,8 +71,8 @@ UNTOLD = "its attention has a window that packs are not told of"
         ("phimoe", {**EXPERTS, **WINDOW}, UNTOLD),
         # As wide as the context: it never acts.
         ("phimoe", {**EXPERTS, "sliding_window": 64, "max_position_embeddings": 64}, None),
-        ("llama4_text", {**HEAD, "intermediate_size_mlp": 48, "moe_layers": [], "attention_chunk_size": 16},
-         UNTOLD),
+        ("llama4_text", {**HEAD, "intermediate_size_mlp": 48, "moe_layers": [],
+                         "attention_chunk_size": 16}, UNTOLD),
         # It calls attention twice a layer: what is kept for later passes is the second half.
         ("diffllama", {}, "its attention has something that packs do not know"),
         ("lfm2", {"layer_types": ["conv", "full_attention"]},
