@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from caft.errors import UserError
+from caft.kernels.chunked_loss import has_plain_head
 from caft.models.adapters import add_lora
 from caft.records import Example, Target
 from caft.trainers.build import build_trainer
@@ -228,6 +229,7 @@ def test_running_out_of_memory_says_what_to_lower(tmp_path):
     def refuse(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
+    has_plain_head(model)  # a short pass, which a stage makes where it reads the model
     model.get_base_model().model.layers[1].register_forward_hook(refuse)
     with pytest.raises(UserError, match=r"out of memory at step 1 of 3.*tuning\.batch_tokens"):
         train(model, tmp_path, batch_tokens=64)
