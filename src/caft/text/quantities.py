@@ -52,9 +52,10 @@ _COMPUTES = re.compile(
 _WORD = r"[^\W\d_]+(?:\^?-?[23²³])?"
 _UNIT = re.compile(rf"[%¢$€£¥₹°]|°?{_WORD}(?:(?:\s?[/·-]\s?| ){_WORD})*")
 _NOT_UNITS = re.compile(
-    r"(hundred|thousand|million|billion|trillion|dozen|halve|third|fourth|fifth|sixth|seventh|eighth"
-    r"|ninth|tenth|hundredth|thousandth)s?\b"
-    r"|(negative|squared|cubed|factorial|half|repeating|recurring)\b"
+    r"(hundred|thousand|million|billion|trillion|dozen)s?\b"
+    r"|(halve|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth)"
+    r"(s\b|$|\sof\b)"  # but "12 seventh graders" are twelve
+    r"|half($|\sof\b)|(negative|squared|cubed|factorial|repeating|recurring)\b"
     r"|.*\b(or|and|to|plus|minus|times|than|x|below zero)\b",
     re.IGNORECASE,
 )
