@@ -60,8 +60,9 @@ _NOT_UNITS = re.compile(
     re.IGNORECASE,
 )
 # No unit but a factor, as in "4y km": pi, i, e, and any letter of Latin or Greek that is no symbol.
+# The a of "2 a day" is an article.
 _FACTOR = re.compile(
-    r"(?![mshdtglLNJWVAKCFTHMBS\u03a9](?![^\W\d_]))"
+    r"(?!a\s+[^\W\d_]{2})(?![mshdtglLNJWVAKCFTHMBS\u03a9](?![^\W\d_]))"
     r"(?:\u03c0|(?:[a-zA-Z\u0370-\u03ff]|[xyz]{2,3}|pi)(?![^\W\d_]))"
 )
 _SHORTHAND = re.compile(r"(k|m|b|mn|bn)\b", re.IGNORECASE)
