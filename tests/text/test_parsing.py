@@ -15,6 +15,7 @@ from caft.text.parsing import (
 from caft.text.quantities import Quantity, plain_signs, read_quantity, strip_ends
 
 LETTERS = ("A", "B", "C", "D")
+TEN = tuple("ABCDEFGHIJ")
 DIGITS = tuple("123456789")
 WORDS = ("yes", "no", "maybe")
 
@@ -135,6 +136,17 @@ CLOSED = [
     ("[[A. is larger than B]]", LETTERS, "A"),
     ("[[A. is right]]", LETTERS, "A"),
     ("[[C. Right of A and below]]", LETTERS, "C"),
+    # a sign before or after a letter makes it a text, punctuation does not
+    ("[[E. ~H]]", TEN, "E"),
+    ("[[A. H+]]", TEN, "A"),
+    ("[[E. -i]]", TEN, "E"),
+    ("[[E. ~~D]]", TEN, "E"),
+    ("[[I. ~~C]]", TEN, "I"),
+    ("[[G. |c|]]", TEN, "G"),
+    ("[[I. -c]]", TEN, "I"),
+    ("[[A. - B]]", TEN, None),
+    ("[[A) \u2014 **B**.]]", TEN, None),
+    ('[[A. "B";]]', TEN, None),
     ("[[X) the 24th]]", tuple(ascii_uppercase), "X"),
     ("[[B answer:]]", LETTERS, None),
     ("[[Option option B]]", LETTERS, None),

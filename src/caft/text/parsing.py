@@ -189,6 +189,9 @@ def _match_label(content: str, allowed: Sequence[str]) -> str | None:
 
 _PAUSE = r"[,;:.\u2013\u2014-]"
 
+# What people write around an id. Other signs make it a text of its own: -i, ~H and |c|.
+_AROUND_ID = r"(?:[\s\"'`\u2018\u2019\u201c\u201d()\[\]{}*.,;:]|[\u2013\u2014-](?=\s))*"
+
 
 @lru_cache
 def _names_another(first: str, allowed: tuple[str, ...]) -> re.Pattern[str]:
@@ -204,7 +207,8 @@ def _names_another(first: str, allowed: tuple[str, ...]) -> re.Pattern[str]:
         rf"(?i:is|are|was)\s+(?:\w+\s+){{0,2}}{verdict}\b|(?:{verdict}|(?i:nope|no|not))\s*{_PAUSE}"
     )
     corrected = rf".*\b(?i:but|rather|instead|actually|wait)\b\W*(?:\w+\W+){{0,2}}{other}\W*$"
-    return re.compile(rf"\W*(?:{joined}|(?:{judged}).*{other}|{corrected}|{other}\W*$)", re.DOTALL)
+    judged_or_joined = rf"\W*(?:{joined}|(?:{judged}).*{other}|{corrected})"
+    return re.compile(rf"{judged_or_joined}|{_AROUND_ID}{other}{_AROUND_ID}$", re.DOTALL)
 
 
 def _same_label(content: str, allowed: Sequence[str]) -> str | None:
