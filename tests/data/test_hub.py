@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from caft.data import NotHereError, QuestionSplits, load_questions
 from caft.data.config import HubConfig
+from caft.data.hub import locate_copy
 from caft.data.hub_files import are_complete, choose_files
 from caft.errors import UserError
 from caft.hydra_bridge import find_conf
@@ -167,6 +168,16 @@ def test_a_copy_without_all_parts_is_refused(tmp_path: Path) -> None:
     lay_out(tmp_path, ("all/test-00000-of-00002.parquet",), pa.schema(schema), make)
     with pytest.raises(UserError, match="does not hold all parts of train, only test-00000-of"):
         load_questions(ready("mmlu", tmp_path))
+
+
+def test_several_copies_of_a_split_are_not_called_missing_parts(tmp_path: Path) -> None:
+    _, schema, make = SETS["mmlu"]
+    names = ("test-00000-of-00001-0123456789abcdef.parquet", "test-00000-of-00001.parquet")
+    lay_out(tmp_path, tuple(f"all/{name}" for name in names), pa.schema(schema), make)
+    with pytest.raises(UserError, match=f"holds several copies of .*: {', '.join(names)}; remove"):
+        load_questions(ready("mmlu", tmp_path))
+    with pytest.raises(UserError, match=f"holds several copies of test: {', '.join(names)}; "):
+        locate_copy(str(tmp_path), {"test": f"all/{names[1]}"})
 
 
 def test_what_is_not_here_is_named_and_not_fetched(tmp_path: Path, monkeypatch: Any) -> None:

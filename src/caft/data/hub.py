@@ -9,7 +9,7 @@ from pathlib import Path
 
 from caft.data.config import HubDatasetConfig
 from caft.data.files import Table, read_table, refuse_missing_columns
-from caft.data.hub_files import are_complete, is_part
+from caft.data.hub_files import are_complete, is_part, said_counts
 from caft.errors import UserError
 from caft.packed import join
 
@@ -69,12 +69,19 @@ def locate_copy(given: str, files: Mapping[str, str]) -> dict[str, list[Path]]:
 
 
 def refuse_missing_parts(paths: Sequence[Path], split: str, given: str) -> None:
-    """UserError where the names of a copy's files say that there are more of them."""
-    if not are_complete([path.name for path in paths]):
+    """UserError where the names of a copy's files say that there are more of them, or fewer."""
+    names = [path.name for path in paths]
+    if are_complete(names):
+        return
+    shown = ", ".join(names[:8])
+    if len(names) > max(said_counts(names), default=0):
         raise UserError(
-            f"dataset.path={given} does not hold all parts of {split}, only "
-            f"{', '.join(path.name for path in paths[:8])}; copy the others there, too"
+            f"dataset.path={given} holds several copies of {split}: {shown}; remove one"
         )
+    raise UserError(
+        f"dataset.path={given} does not hold all parts of {split}, only {shown}; "
+        "copy the others there, too"
+    )
 
 
 def _find_split(folders: Sequence[Path], split: str) -> list[Path]:

@@ -75,6 +75,11 @@ def is_part(stem: str, split: str) -> bool:
 
 def are_complete(names: Sequence[str]) -> bool:
     """Whether all parts are there, as far as their names say how many there are."""
-    found = (_SHARD.search(PurePosixPath(name).stem) for name in names)
-    counts = {int(part["count"]) for part in found if part and part["count"]}
+    counts = said_counts(names)
     return bool(names) and (not counts or counts == {len(names)})
+
+
+def said_counts(names: Sequence[str]) -> set[int]:
+    """How many parts there are, as the names of parts say."""
+    found = (_SHARD.search(PurePosixPath(name).stem) for name in names)
+    return {int(part["count"]) for part in found if part and part["count"]}

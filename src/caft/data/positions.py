@@ -137,10 +137,12 @@ _LETTER_IN_SOLUTION = "|".join(
         r"(?:correct|right|true|best|wrong|incorrect|false|answer|choice|option)\b",
         r"(?:\*\*|__)\(?[{0}][.:)]?(?:\*\*|__)",
         r"^[\s*_#>-]{{0,8}}[{0}][.:)]",
-        r"(?<![\w(])[{0}]\)",
         r"\b(?i:option|choice)s?\W{{1,4}}\d{{1,2}}\b",
         r"\b(?i:first|second|third|fourth|fifth|last) (?i:option|choice)\b",
-        r"\b[{0}]\W*\Z",
+        # The last letter of all, where it is no name of a thing: "area A".
+        r"\b(?i:answer|option|choice)s?\b[^.\n]{{0,60}}\W[{0}]\W*\Z",
+        r"(?:[=:]|\b(?i:it is|it's|it must be)\b)\W{{0,8}}\b[{0}]\W*\Z",
+        r"^\W{{0,8}}\b[{0}]\W*\Z",
     )
 )
 

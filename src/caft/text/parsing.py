@@ -189,22 +189,39 @@ def _match_label(content: str, allowed: Sequence[str]) -> str | None:
 
 _PAUSE = r"[,;:.\u2013\u2014-]"
 
+# What people write around an id. Other signs make it a text of its own: -i, ~H and |c|.
+_AROUND_ID = r"(?:[\s\"'`\u2018\u2019\u201c\u201d()\[\]{}*.,;:]|[\u2013\u2014-](?=\s))*"
+_IT_IS = (
+    r"(?i:\b(?:(?:it|that|the\s+(?:(?:right|correct|final)\s+)?(?:answer|option|choice|one))"
+    r"(?:\s+(?:is|was|must\s+be|should\s+be)|['\u2019]s)|option|choice|answer|so|no[,;:.])(?!\w))"
+)
+_IS_RIGHT = r"(?i:(?:is|was)\s+(?:the\s+)?(?:right|correct)\b(?!\s+(?:about|in|of|that|to)\b))"
+_INSTEAD = r"(?i:but|rather|instead|actually|wait)"
+
 
 @lru_cache
 def _names_another(first: str, allowed: tuple[str, ...]) -> re.Pattern[str]:
     """Finds another id in what follows an id, where that is no text of an option.
 
-    So in "and B", "is wrong, B is right" and "no, B". An option may say "both A and B".
+    So in "and B", "is wrong, B is right" and "no, B". An option may say "both A and B", and
+    "no, because B is empty".
     """
     others = "|".join(re.escape(label) for label in allowed if label != first) or r"(?!)"
     other = rf"(?<!\w)(?:(?:{others})(?!\w)|(?i:{others})(?=\)|\W*$))"
     joined = rf"(?i:and|or|nor|[&,;/])\W*(?i:(?:also|then|option|choice)\s+)*\W*{other}"
     verdict = r"(?i:wrong|incorrect|false|right|correct|true)"
     judged = (
-        rf"(?i:is|are|was)\s+(?:\w+\s+){{0,2}}{verdict}\b|(?:{verdict}|(?i:nope|no|not))\s*{_PAUSE}"
+        rf"(?:(?i:is|are|was)\s+(?:\w+\s+){{0,2}}{verdict}\b"
+        rf"|(?:{verdict}|(?i:nope|no|not))\s*{_PAUSE})"
     )
-    corrected = rf".*\b(?i:but|rather|instead|actually|wait)\b\W*(?:\w+\W+){{0,2}}{other}\W*$"
-    return re.compile(rf"\W*(?:{joined}|(?:{judged}).*{other}|{corrected}|{other}\W*$)", re.DOTALL)
+    named = (
+        rf"\W*(?:{_IT_IS}\W*)*{other}(?=[.:)]|\W*$)"
+        rf"|.*{other}\W{{1,3}}{_IS_RIGHT}"
+        rf"|.*\b{_IT_IS}\W*{other}\W*$"
+    )
+    corrected = rf".*\b{_INSTEAD}\b\W*(?:{_IT_IS}\W*)*{other}\W*$"
+    alone = rf"{_AROUND_ID}{other}{_AROUND_ID}$"
+    return re.compile(rf"\W*(?:{joined}|{judged}(?:{named})|{corrected})|{alone}", re.DOTALL)
 
 
 def _same_label(content: str, allowed: Sequence[str]) -> str | None:

@@ -52,15 +52,17 @@ _COMPUTES = re.compile(
 _WORD = r"[^\W\d_]+(?:\^?-?[23²³])?"
 _UNIT = re.compile(rf"[%¢$€£¥₹°]|°?{_WORD}(?:(?:\s?[/·-]\s?| ){_WORD})*")
 _NOT_UNITS = re.compile(
-    r"(hundred|thousand|million|billion|trillion|dozen|halve|third|fourth|fifth|sixth|seventh|eighth"
-    r"|ninth|tenth|hundredth|thousandth)s?\b"
-    r"|(negative|squared|cubed|factorial|half|repeating|recurring)\b"
+    r"(hundred|thousand|million|billion|trillion|dozen)s?\b"
+    r"|(halve|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth)"
+    r"(s\b|$|\sof\b)"  # but "12 seventh graders" are twelve
+    r"|half($|\sof\b)|(negative|squared|cubed|factorial|repeating|recurring)\b"
     r"|.*\b(or|and|to|plus|minus|times|than|x|below zero)\b",
     re.IGNORECASE,
 )
 # No unit but a factor, as in "4y km": pi, i, e, and any letter of Latin or Greek that is no symbol.
+# The a of "2 a day" is an article.
 _FACTOR = re.compile(
-    r"(?![mshdtglLNJWVAKCFTHMBS\u03a9](?![^\W\d_]))"
+    r"(?!a\s+[^\W\d_]{2})(?![mshdtglLNJWVAKCFTHMBS\u03a9](?![^\W\d_]))"
     r"(?:\u03c0|(?:[a-zA-Z\u0370-\u03ff]|[xyz]{2,3}|pi)(?![^\W\d_]))"
 )
 _SHORTHAND = re.compile(r"(k|m|b|mn|bn)\b", re.IGNORECASE)
