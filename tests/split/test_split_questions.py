@@ -257,7 +257,7 @@ def test_what_is_not_known_at_test_time_is_placed_by_the_entropy() -> None:
     [
         (lambda: EntropySplitConfig(quantiles=[0.75, 0.25]), r"^split.quantiles is .* must rise"),
         (lambda: EntropySplitConfig(quantiles=[0.5, 0.5]), "must rise"),
-        (lambda: EntropySplitConfig(quantiles=[0.5]), "1 cut points .* give 2"),
+        (lambda: EntropySplitConfig(quantiles=[0.5]), "1 cut point .* give 2"),
         (lambda: EntropySplitConfig(quantiles=[25, 75]), "^split.quantiles.0 is 25; give 0 to 1"),
         (lambda: EntropySplitConfig(quantiles=[0.2, float("nan")]), "quantiles.1 is nan"),
         (lambda: RandomSplitConfig(quantiles=[0.9, 0.1]), "^split.quantiles is .* must rise"),

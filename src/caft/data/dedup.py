@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from caft.data.config import DatasetConfig, Duplicates
 from caft.data.row_errors import refuse_mistakes
 from caft.data.splits import QuestionSplits
-from caft.errors import UserError, count_of
+from caft.errors import UserError
 from caft.packed import keep, values_of
 from caft.records import Question
 
@@ -114,9 +114,8 @@ def draw(questions: Sequence[Question], count: int | None, split: str, seed: int
     if count > len(questions):
         setting = "dataset.prompt.shots" if split == "shots" else f"dataset.{split}"
         raise UserError(
-            f"{setting} is {count}, but {count_of(len(questions), 'question')} "
-            f"{'is' if len(questions) == 1 else 'are'} left without repeats and the other splits: "
-            "ask for fewer, or give more rows"
+            f"{setting} is {count}, but without repeats and the other splits {len(questions):,} of "
+            "the questions can be drawn: ask for fewer, or give more rows"
         )
     drawn = {*order_of_draw(values_of(questions, "id"), split, seed)[:count]}
     return keep(questions, [name in drawn for name in values_of(questions, "id")])

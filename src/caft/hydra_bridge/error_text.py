@@ -218,8 +218,9 @@ def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str
     reason = _first_line(error)
     if "Recursive" in reason:
         return f"{path} is {_cut(raw)}, which leads back to {path} itself; give a value"
-    if absent := re.match(r"Interpolation key '(\w+)\.([\w.]+)' not found", reason):
-        return _explain_incomplete(absent[1], absent[2], path)
+    absent = re.match(r"Interpolation key '(\w+)\.([\w.]+)' not found", reason)
+    if absent and (options := list_options_of(absent[1])):
+        return _explain_incomplete(absent[1], absent[2], path, options)
     # OmegaConf puts its own text before that of the resolver.
     reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", reason).strip('"')
     literal = holds_text(path) and raw.isprintable()
@@ -230,11 +231,8 @@ def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str
     )
 
 
-def _explain_incomplete(group: str, name: str, path: str) -> str:
+def _explain_incomplete(group: str, name: str, path: str, options: Sequence[str]) -> str:
     """A group's own file that lacks a setting which another one refers to."""
-    options = list_options_of(group)
-    if not options:
-        return f"there is no setting {group}.{name}, which {path} refers to; correct it"
     return (
         f"there is no {group}.{name}, which {path} refers to; add it to the YAML file that "
         f"{group}= names, or let that begin with `defaults: [OPTION, _self_]`, where OPTION is one "

@@ -73,8 +73,10 @@ def _reason_for_none(rows: int, flags: Flags, event: str) -> str:
     if 0 < flags.sum() < flags.size:
         return ""
     if flags.size == 1:
-        return "an AUC needs rows of both kinds, and there is one row"
-    rows_are = f"all {flags.size} rows are" if flags.all() else f"none of the {flags.size} rows is"
+        rows_are = "the one row is" if flags.all() else "the one row is not"
+    else:
+        some = f"none of the {flags.size} rows is"
+        rows_are = f"all {flags.size} rows are" if flags.all() else some
     return f"{rows_are} {event}, and an AUC needs both kinds"
 
 
