@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
+from caft.kernels.chunked_loss import has_plain_head
 from caft.models.adapters import prepare_checkpointing
 from caft.records import Example, Target
 from caft.trainers.build import build_trainer
@@ -149,6 +150,7 @@ def test_however_cut_a_step_is_the_plain_step(model_of, architecture, tmp_path):
 def test_gradient_checkpointing_changes_memory_and_nothing_else(model_of, architecture, tmp_path):
     ordinary, frugal = model_of(architecture), model_of(architecture)
     prepare_checkpointing(frugal)
+    assert has_plain_head(frugal)  # by a pass of its own
     runs = [0, 0]
 
     def count(layer: int) -> None:

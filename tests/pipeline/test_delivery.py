@@ -62,6 +62,7 @@ def describe(
     student: Student, tuning: TuningConfig | None = None, dataset: DatasetConfig | None = None
 ) -> Recipe:
     config: Any = SimpleNamespace(
+        model=student.config,
         dataset=dataset or ArithmeticConfig(name="arithmetic"),
         method=MethodConfig(name="mixed", stages=[StageConfig(targets=ALL)]),
         tuning=tuning or TuningConfig(),

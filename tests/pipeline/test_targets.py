@@ -112,9 +112,9 @@ def test_each_class_is_asked_for_its_own_kind_and_both_are_in_the_bill(
 
 def test_the_dry_run_counts_each_kind(open_small: Open, server: FakeServer) -> None:
     words = ("method=short_and_long", *ask(server), "dry_run=true", "teacher.max_calls=5")
-    (line,) = (stage.work for stage in plan_run(open_small(*words)) if stage.name == "distill")
-    assert "(2 for rationale, 4 for short_rationale): 6 questions, 0 replies" in line
-    assert line.endswith("teacher.max_calls=5 leaves 5 calls")
+    (line,) = (stage for stage in plan_run(open_small(*words)) if stage.name == "distill")
+    assert "(2 for rationale, 4 for short_rationale): 6 questions, 0 replies" in line.work
+    assert line.note.endswith("teacher.max_calls=5 leaves 5 calls")
     assert not server.log
 
 

@@ -147,6 +147,9 @@ class _Fixed(torch.nn.Module):
         logits = torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64).log()
         self.logits = torch.nn.Parameter(logits)
 
+    def get_output_embeddings(self) -> None:
+        """It has no head."""
+
 
 @pytest.mark.parametrize("most_tokens", [100, 1])
 def test_the_weighted_loss_and_its_gradient_by_hand(
