@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-COMMIT = "c0ffee" * 6 + "abcd"
+from fake_hub import COMMIT, Hub, HubHandler, run_with_hub, serving
+
 FILES = ("train_0.jsonl", "train_1.jsonl", "train_2.jsonl")
 LOAD = """
 import sys
@@ -36,26 +32,16 @@ snapshot_download("fake/sums", repo_type="dataset", revision=sys.argv[1])
 """
 
 
-class FakeHub(ThreadingHTTPServer):
+class FakeHub(Hub):
     """Has one dataset of three files, with 10 questions each; answers 500 for `broken`."""
 
     broken = ""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), FakeHubHandler)
 
-
-class FakeHubHandler(BaseHTTPRequestHandler):
+class FakeHubHandler(HubHandler):
     server: FakeHub
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.split("?")[0]
+    def answer(self, path: str) -> None:
         name = path.rsplit("/", 1)[-1]
         if path.startswith("/api/datasets/fake/sums/tree/"):
             files = [{"type": "file", "path": f, "size": len(rows(f)), "oid": f} for f in FILES]
@@ -68,17 +54,6 @@ class FakeHubHandler(BaseHTTPRequestHandler):
         else:
             self.send(403, b"{}", {})
 
-    def reply(self, value: object) -> None:
-        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-    def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
 
 def rows(name: str) -> bytes:
     first = 10 * FILES.index(name)
@@ -90,27 +65,13 @@ def rows(name: str) -> bytes:
 
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
-    with FakeHub() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = FakeHub(FakeHubHandler)
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def call(code: str, hub: FakeHub, home: Path, revision: str, **more: str) -> str:
-    # A process of its own: the hub client reads its environment once, when it is imported.
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("HF_", "HUGGING")) and not name.lower().endswith("_proxy")
-    }
-    env = {**kept, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **more}
-    env["HF_ENDPOINT"] = f"http://127.0.0.1:{hub.server_port}"
-    command = [sys.executable, "-c", code, revision]
-    done = subprocess.run(
-        command, env=env, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = run_with_hub(code, revision, endpoint=hub.url, home=home, **more)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -1,14 +1,10 @@
 """The hub says no in many ways; a person reads one line. A fake hub stands on loopback."""
 
-import json
-import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from fnmatch import fnmatch
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,8 +13,8 @@ from caft.models.config import Architecture, HubModelConfig, TinyModelConfig
 from caft.models.fingerprint import model_fingerprint
 from caft.models.sources.locate import locate_model
 from caft.models.time_limit import within
+from fake_hub import COMMIT, Hub, HubHandler, run_with_hub, serving
 
-COMMIT = "c0ffee" * 6 + "abcd"
 ASK = """
 import sys
 from caft.errors import UserError
@@ -35,30 +31,19 @@ except UserError as error:
 """
 
 
-class FakeHub(ThreadingHTTPServer):
+class FakeHub(Hub):
     """Serves the files of one folder as the repository fake/model, and refuses all others."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), FakeHubHandler)
+        super().__init__(FakeHubHandler)
         self.folder = folder
         self.fetched: list[str] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
-
-class FakeHubHandler(BaseHTTPRequestHandler):
+class FakeHubHandler(HubHandler):
     server: FakeHub
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.split("?")[0]
+    def answer(self, path: str) -> None:
         if path.startswith("/api/models/fake/model/tree/"):
             files = self.server.folder.iterdir()
             self.reply(
@@ -94,9 +79,6 @@ class FakeHubHandler(BaseHTTPRequestHandler):
             gated = "manual" if name == "fake/gated" else False
             self.reply({"id": name, "sha": COMMIT, "siblings": siblings, "gated": gated})
 
-    def reply(self, value: object) -> None:
-        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
     def refuse(self, status: int, code: str) -> None:
         self.send(status, b"{}", {"X-Error-Code": code} if code else {})
 
@@ -105,14 +87,6 @@ class FakeHubHandler(BaseHTTPRequestHandler):
             self.server.fetched.append(name)
         content = (self.server.folder / name).read_bytes()
         self.send(200, content, {"ETag": f'"{name}"', "X-Repo-Commit": COMMIT})
-
-    def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +98,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
     folder = locate_model(tiny)
     for name in ("pytorch_model.bin", "consolidated.safetensors", "modeling.py", "README.md"):
         (folder / name).write_text("not wanted")
-    with FakeHub(folder) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = FakeHub(folder)
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def ask(
@@ -142,21 +113,7 @@ def ask(
     **more: str,
 ) -> subprocess.CompletedProcess[str]:
     """What comes of locating a model; `patience` for the hub in seconds, "" for CAFT's own."""
-    # A process of its own: the hub client reads its environment once, when it is imported.
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("HF_", "HUGGING")) and not name.lower().endswith("_proxy")
-    }
-    env = {**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **more}
-    return subprocess.run(
-        [sys.executable, "-c", ASK, id, revision, patience],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return run_with_hub(ASK, id, revision, patience, endpoint=endpoint, home=home, **more)
 
 
 def refusal(done: subprocess.CompletedProcess[str], id: str) -> str:
