@@ -79,27 +79,32 @@ def _ends_in_answer(solution: str, labels: Sequence[str]) -> bool:
 def check_file(teacher: FileTeacherConfig, targets: Collection[Target] = ()) -> None:
     """UserError if there is no such file, or if it cannot have what the targets need."""
     _refuse_short("file", targets)
-    wanted = "give a JSONL file with question_id and text"
-    if not teacher.path:
-        raise UserError(f"teacher.path is not set; {wanted}")
-    if not Path(teacher.path).is_file():
-        raise UserError(f"teacher.path={teacher.path} is not a file; {wanted}")
-    rows = read_rationales(Path(teacher.path), "").values()
-    if not rows:
-        raise UserError(f"teacher.path={teacher.path} has no rows; {wanted}")
-    thinks = any(row.reasoning or find_thinking(row.text) for each in rows for row in each)
-    if Target.thinking in targets and not thinks:
+    rows = _read_file(teacher).values()
+    if Target.thinking in targets and not any(
+        row.reasoning or find_thinking(row.text) for each in rows for row in each
+    ):
         raise UserError(
             f"no row of teacher.path={teacher.path} has the field reasoning, or a <think> span "
             "in its text, and the method trains thinking; add it, or train the target rationale"
         )
 
 
+def _read_file(teacher: FileTeacherConfig) -> dict[str, list[Rationale]]:
+    """The file's rows by question id; UserError if there is no such file, or no row in it."""
+    wanted = "give a JSONL file with question_id and text"
+    if not teacher.path:
+        raise UserError(f"teacher.path is not set; {wanted}")
+    if not Path(teacher.path).is_file():
+        raise UserError(f"teacher.path={teacher.path} is not a file; {wanted}")
+    rows = read_rationales(Path(teacher.path), f"file:{teacher.path}")
+    if not rows:
+        raise UserError(f"teacher.path={teacher.path} has no rows; {wanted}")
+    return rows
+
+
 def write_from_file(inputs: DistillInputs, teacher: FileTeacherConfig) -> Sequence[Rationale]:
     """The file's rows for the questions; several rows of one question are its attempts."""
-    check_file(teacher)
-    rows = read_rationales(Path(teacher.path or ""), f"file:{teacher.path}")
-    questions = inputs.questions
+    rows, questions = _read_file(teacher), inputs.questions
     if questions and not any(question.id in rows for question in questions):
         raise UserError(
             f"{teacher.path} has rationales for other questions alone, such as "

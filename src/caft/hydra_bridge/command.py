@@ -103,7 +103,7 @@ def _read_words(
     parser = get_args_parser()
     parser.error = refuse_flags
     parser.allow_abbrev = False
-    for action in parser._actions:
+    for action in parser._actions if "--version" in arguments else ():
         if "--version" in action.option_strings:
             action.version = name_version()  # type: ignore[attr-defined]
     return parser, parser.parse_intermixed_args(arguments)

@@ -19,6 +19,7 @@ from caft.report.run.next_step import (
     compare_with_control,
     repeat_with_seeds,
 )
+from caft.report.run.timing import count_seconds
 from caft.report.schema import (
     Accuracy,
     AccuracyPart,
@@ -295,12 +296,11 @@ def _what_did_it_cost(summary: Summary) -> Headline | None:
     if not cost:
         return None
     stages = summary.get("stages") or []
-    seconds = sum(stage["seconds"] for stage in stages if not stage["cached"])
     calls = count_of(cost["teacher_calls"], "teacher call") + tell_batches(cost)
     if cost.get("judge_calls"):
         calls += f", {count_of(cost['judge_calls'], 'judge call')}"
     spent = cost["teacher_usd"] + cost.get("judge_usd", 0.0)
-    figure = f"{usd(spent)} · {duration(seconds)}"
+    figure = f"{usd(spent)} · {duration(count_seconds(stages))}"
     return Headline(
         "What did it cost?",
         calls,

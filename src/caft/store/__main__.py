@@ -27,8 +27,9 @@ from caft.subcommands import make_parser, run_command
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.store") -> int:
     """The command line; returns its exit status."""
     parser = make_parser(program, __doc__)
-    folder = StoreConfig().folder
-    parser.add_argument("--path", type=Path, default=folder, help=f"the store; default: {folder}")
+    parser.add_argument(
+        "--path", type=Path, default=StoreConfig().folder, help="the store; default: %(default)s"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list")
     commands.add_parser("prune").add_argument("--days", type=_read_days, required=True)

@@ -206,8 +206,9 @@ def _read_cost(usage: Mapping[str, object]) -> float | None:
     if own_key is True:
         return (cost or 0.0) + upstream if upstream else None
     # Where it is not said whose key it was, a fee is a small part of the provider's bill.
-    hidden = own_key is None and upstream is not None and (cost is None or cost < upstream / 2)
-    return (cost or 0.0) + upstream if hidden and upstream else cost
+    if own_key is None and upstream and (cost is None or cost < upstream / 2):
+        return (cost or 0.0) + upstream
+    return cost
 
 
 def read_batch_row(line: bytes, scrub: Scrub) -> tuple[str, Answered | Failed] | None:

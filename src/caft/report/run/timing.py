@@ -30,12 +30,17 @@ class TimeRow:
         return bool(self.stage and self.stage["cached"])
 
 
+def count_seconds(stages: Sequence[StageRecordPart]) -> float:
+    """Those of stages that were taken from the store belong to the run that made them."""
+    return sum(stage["seconds"] for stage in stages if not stage["cached"])
+
+
 def add_rates(stages: Sequence[StageRecordPart], seconds: float) -> list[StageRecordPart]:
     """Shares of a run of `seconds`, and tokens a second.
 
     A resumed stage has the seconds of earlier attempts, too: they count as the run's.
     """
-    whole = max(seconds, sum(stage["seconds"] for stage in stages if not stage["cached"]))
+    whole = max(seconds, count_seconds(stages))
     return [
         {
             **stage,
@@ -54,7 +59,7 @@ def list_time_rows(summary: Summary) -> list[TimeRow]:
         for stage in stages
     ]
     whole = summary["run"].get("seconds")
-    spent = sum(stage["seconds"] for stage in stages if not stage["cached"])
+    spent = count_seconds(stages)
     if whole and spent < whole:
         rows.append(TimeRow(_REST, whole - spent, 1 - spent / whole))
     return rows

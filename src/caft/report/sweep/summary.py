@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from caft.report.comparison import DEFAULT_CONFIDENCE
 from caft.report.headlines import Headline
-from caft.report.schema import Summary, as_share
+from caft.report.run.timing import count_seconds
+from caft.report.schema import as_share
 from caft.report.sweep.allocation import advise_allocation
 from caft.report.sweep.answers import find_answers, find_sweep_warnings
 from caft.report.sweep.arms import Arm, count_of_cost, find_arms
@@ -108,13 +109,8 @@ def _describe_job(job: JobResult, settings: dict[str, str], arm: str | None) -> 
         "accuracy": as_share(accuracy) if accuracy else None,
         "roc_auc": score["roc_auc"].get(score["estimator"]) if score else None,
         "cost": {key: count_of_cost(job, key) for key in _COSTS} if summary else None,
-        "seconds": _count_seconds(summary) if summary else None,
+        "seconds": count_seconds(summary["stages"]) if summary else None,
     }
-
-
-def _count_seconds(summary: Summary) -> float:
-    """Those of stages that were taken from the store belong to the run that made them."""
-    return sum(stage["seconds"] for stage in summary["stages"] if not stage["cached"])
 
 
 def _describe_arm(arm: Arm, confidence: float) -> ArmPart:
