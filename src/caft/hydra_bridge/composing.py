@@ -26,7 +26,7 @@ from yaml import YAMLError
 
 from caft.dials import shown
 from caft.errors import UserError, did_you_mean
-from caft.hydra_bridge.deprecated import RenamingRepository
+from caft.hydra_bridge.config_loader import Loader
 from caft.hydra_bridge.error_text import explain, explain_reference
 from caft.hydra_bridge.further import expand_further, type_further
 from caft.hydra_bridge.groups import OWN_CONFIGS, find_conf, list_options_of
@@ -92,8 +92,8 @@ def start_hydra(args: argparse.Namespace) -> Hydra:
         if folder is not None and Path(folder).is_dir():
             where = f"file://{Path(folder).absolute()}"
             search_path.prepend("command-line", where, SearchPathQuery(provider="schema"))
-    hydra = Hydra.create_main_hydra2("run", search_path)
-    hydra.config_loader.repository = RenamingRepository(search_path)
+    hydra = Hydra("run", Loader(search_path))
+    GlobalHydra.instance().initialize(hydra)
     # Replaces Hydra's own, which is registered when Hydra looks for its plugins.
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=SweeperConfig)
     return hydra

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from hydra._internal.config_repository import ConfigRepository
-from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from caft.signals import say
@@ -62,24 +60,6 @@ def find_deprecated(key: str, value: str) -> tuple[str, Deprecated] | None:
     parts = key.split(".")
     prefixes = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
     return next(((each, DEPRECATED[each]) for each in prefixes if each in DEPRECATED), None)
-
-
-class RenamingRepository(ConfigRepository):  # type: ignore[misc]
-    """Hydra's reader of YAML files, in today's names."""
-
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        """The file's content; schemas are ours, and have no old names."""
-        found: ConfigResult | None = super().load_config(config_path)
-        if found and not found.is_schema_source and isinstance(found.config, DictConfig):
-            rename_settings(found.config, _package(found, config_path), config_path)
-        return found
-
-
-def _package(found: ConfigResult, path: str) -> str:
-    """Where a file's keys belong: below its folder, or where its @package says."""
-    named = found.header.get("package") or "_group_"
-    folder = path.rpartition("/")[0].replace("/", ".")
-    return named.replace("_group_", folder).replace("_global_", "").strip(".")
 
 
 def rename_settings(config: DictConfig, package: str, path: str) -> None:
