@@ -140,7 +140,8 @@ class ScorePart(TypedDict):
     that of the split's estimator over pairs of questions of one subject; null without subjects.
     `option_mass` is the mean probability on the allowed answers (null for free text);
     `valid_answer_rate` the share of questions whose greedy token is an allowed answer. `source` is
-    model or published; published answers are those of the publisher's model.
+    model or published; published answers are those of the publisher's model. `confidence` is that
+    of all intervals.
     """
 
     estimator: str
@@ -148,6 +149,7 @@ class ScorePart(TypedDict):
     option_mass: float | None
     valid_answer_rate: float | None
     source: NotRequired[str]
+    confidence: NotRequired[float]
     differences: NotRequired[list[AreaDifference]]
     not_compared: NotRequired[list[Uncompared]]
     by_subject: NotRequired[dict[str, Area]]

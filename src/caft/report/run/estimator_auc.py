@@ -80,6 +80,7 @@ def describe_scores(
     return {
         "estimator": estimator,
         "source": known.source,
+        "confidence": confidence,
         "roc_auc": areas,
         "differences": differences,
         "not_compared": not_compared,
