@@ -89,6 +89,21 @@ def test_a_win_of_a_rule_that_draws_is_none_of_the_cut(make_job: Make) -> None:
     assert found.answers[2].figure.startswith("1 comparison")
 
 
+def test_the_section_on_routing_names_a_rule_as_its_headline_does(make_job: Make) -> None:
+    own: dict[str, Any] = {"split": "sampled_0.3", "estimator": "cot_margin"}
+    own["overrides"] = ("split.estimator=cot_margin",)
+    arms: list[dict[str, Any]] = [{"accuracy": 0.65, **own}, {"accuracy": 0.47, "split": "random"}]
+    jobs = [
+        make_job(10 * place + seed, method="complexity_aware", seed=seed, **arm)
+        for place, arm in enumerate(arms)
+        for seed in (1, 2, 3)
+    ]
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
+    named = "ean CoT top-2 margin (sampled_0.3)"
+    assert any(f"routing by m{named} beat" in answer.asked for answer in found.answers)
+    assert f"<strong>M{named}: yes.</strong>" in render_sweep(found)
+
+
 def test_other_draws_are_other_stages_and_no_control(make_job: Make) -> None:
     arms = [{"accuracy": 0.65}, {"accuracy": 0.47, "split": "random"}]
     jobs = [
