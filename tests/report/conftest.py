@@ -14,9 +14,10 @@ import pytest
 
 from caft.records import COMPLEXITIES, AnswerScore, Mode, Prediction, Question, Rationale, Unread
 from caft.report.comparison import compare_models, compare_modes, measure_chance
+from caft.report.parts import Share
 from caft.report.run.accuracy import share_true, summarise_accuracy
 from caft.report.run.html import render_report
-from caft.report.schema import Accuracy, Share
+from caft.report.schema import Accuracy
 from caft.report.tables import ReportTables
 from caft.statistics import roc_auc
 

@@ -8,7 +8,7 @@ from enum import Enum
 
 from caft.report.comparison import best_mode, best_result, find_comparison, results_by_mode
 from caft.report.forgetting import NOT_TUNED, describe_change, find_worst
-from caft.report.forgetting_part import ForgettingPart
+from caft.report.parts import ForgettingPart
 from caft.report.run.estimate_verdict import (
     count_rarer,
     is_reversed,

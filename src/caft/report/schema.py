@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from caft.report.engine_part import EnginePart
-from caft.report.forgetting_part import ForgettingPart
-from caft.report.grading_part import GradingPart
-from caft.report.own_part import OwnRationalesPart
-from caft.report.reply_parts import FittedCutPart, UnreadPart
-from caft.report.score_parts import Calibration, ChainPart, FallbackPart
+from caft.report.parts import (
+    Calibration,
+    ChainPart,
+    FallbackPart,
+    FittedCutPart,
+    ForgettingPart,
+    GradingPart,
+    OwnRationalesPart,
+    Share,
+    UnreadPart,
+)
 
 if TYPE_CHECKING:
     from caft.statistics import Interval
@@ -103,15 +109,6 @@ class Area(TypedDict):
     incorrect: int
     reason: NotRequired[str]
     circular: NotRequired[bool]
-
-
-class Share(TypedDict):
-    """A share with its Wilson interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 class AreaDifference(Share):

@@ -9,7 +9,8 @@ from itertools import pairwise
 from caft.estimators import difficulty
 from caft.packed import keep, values_of
 from caft.records import AnswerScore
-from caft.report.schema import MethodPart, Share, SplitPart, StagePart
+from caft.report.parts import Share
+from caft.report.schema import MethodPart, SplitPart, StagePart
 from caft.report.tables import ReportTables
 
 

@@ -19,6 +19,7 @@ from caft.report.figures import (
 )
 from caft.report.headlines import find_headlines
 from caft.report.page import render_page
+from caft.report.parts import Share
 from caft.report.run.caveats import find_warnings
 from caft.report.run.class_rows import list_class_rows, training_scores
 from caft.report.run.estimate_verdict import main_area
@@ -36,7 +37,6 @@ from caft.report.schema import (
     Comparison,
     ModelName,
     ScorePart,
-    Share,
     Summary,
 )
 from caft.report.tables import ReportTables

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from caft.report.forgetting_part import ForgettingTestPart
+from caft.report.parts import ForgettingTestPart
 from caft.report.schema import as_share
 from caft.report.sweep.arms import Arm
 from caft.report.sweep.schema import ArmForgettingPart
