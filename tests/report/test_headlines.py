@@ -69,15 +69,6 @@ def test_gains_have_one_vocabulary(
     assert (gain.answer, gain.tone) == (answer, tone)
 
 
-def test_overlapping_intervals_without_a_paired_test_are_no_gain(sample: Any) -> None:
-    accuracy = sample.summary["accuracy"]
-    del accuracy["same_mode"]
-    assert find_headlines(sample.summary)[0].answer == "Yes"
-    base = accuracy["base"]["routed"]
-    accuracy["tuned"]["routed"] = {**base, "value": base["value"] + 0.01}
-    assert find_headlines(sample.summary)[0].answer == UNCLEAR
-
-
 @pytest.mark.parametrize(
     ("refused", "words"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from caft.records import Unread
 from caft.report import wording
 from caft.report.advice import suggest_next
-from caft.report.comparison import best_mode, best_result, confidence_of, find_comparison
+from caft.report.comparison import best_mode, best_result, confidence_of
 from caft.report.engine_part import describe_engine
 from caft.report.figures import (
     TOKEN_COSTS,
@@ -65,7 +65,7 @@ def render_report(
     accuracy, classes = summary.get("accuracy"), list(split["counts"]) if split else []
     estimator = score["estimator"] if score else ""
     shares = (score.get("accuracy_by_class") if score else None) or {}
-    comparison = find_comparison(summary, tables)
+    comparison = accuracy.get("comparison") if accuracy else None
     browser = list_question_rows(tables, accuracy, estimator, questions, classes)
     values = {
         # A part that is missing is shown like one that was not reached.
@@ -74,7 +74,7 @@ def render_report(
         "title": title,
         "config_yaml": wording.clip(config_yaml, _LONGEST_CONFIG),
         "figures": {figure.key: figure for figure in draw_figures(summary, tables)},
-        "headlines": find_headlines(summary, tables),
+        "headlines": find_headlines(summary),
         "warnings": find_warnings(summary),
         "advice": suggest_next(summary),
         "comparison": comparison,
