@@ -34,7 +34,7 @@ from caft.statistics.seeds import (
     resample_means,
 )
 from caft.statistics.stratified import stratified_auc
-from caft.statistics.unpaired import CountsCompared, compare_counts, count_interval
+from caft.statistics.unpaired import compare_counts, count_interval
 from caft.statistics.verdict import (
     ALPHA,
     FEWEST_SEEDS,
@@ -59,7 +59,6 @@ __all__ = [
     "PairedOutcome",
     "compare_arms",
     "compare_counts",
-    "CountsCompared",
     "pair_seeds",
     "FEWEST_SEEDS",
     "FEWEST_TO_JUDGE",
