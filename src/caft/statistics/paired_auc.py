@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from caft.statistics.area_verdict import FEWEST_TO_JUDGE
 from caft.statistics.auc import Flags, span_few_rows
 from caft.statistics.intervals import Floats, Interval, percentile_interval
+from caft.statistics.verdict import FEWEST_TO_JUDGE
 
 _CELLS_AT_ONCE = 4_000_000
 """Bootstrap draws times rows that are held in memory together."""
