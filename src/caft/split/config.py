@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
+from typing import Any
 
 from caft.dials import Count, Finite, Positive, Share, Text, check_dials
 from caft.errors import UserError, count_of
@@ -178,19 +179,13 @@ class RandomSplitConfig(SplitConfig):
     @property
     def budget_of(self) -> EntropySplitConfig:
         """The split whose cost is the budget."""
+        shared: dict[str, Any] = {
+            "classes": self.classes,
+            "invalid": self.invalid,
+            "estimator": self.reference,
+            "quantiles": self.quantiles,
+            "within": self.within,
+        }
         if self.temperature is None:
-            return EntropySplitConfig(
-                classes=self.classes,
-                invalid=self.invalid,
-                estimator=self.reference,
-                quantiles=self.quantiles,
-                within=self.within,
-            )
-        return SampledSplitConfig(
-            classes=self.classes,
-            invalid=self.invalid,
-            estimator=self.reference,
-            quantiles=self.quantiles,
-            within=self.within,
-            temperature=self.temperature,
-        )
+            return EntropySplitConfig(**shared)
+        return SampledSplitConfig(**shared, temperature=self.temperature)
