@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from itertools import pairwise
-from typing import Any
 
 from caft.dials import Count, Finite, Positive, Share, Text, check_dials
 from caft.errors import UserError, count_of
@@ -179,13 +180,13 @@ class RandomSplitConfig(SplitConfig):
     @property
     def budget_of(self) -> EntropySplitConfig:
         """The split whose cost is the budget."""
-        shared: dict[str, Any] = {
-            "classes": self.classes,
-            "invalid": self.invalid,
-            "estimator": self.reference,
-            "quantiles": self.quantiles,
-            "within": self.within,
-        }
-        if self.temperature is None:
-            return EntropySplitConfig(**shared)
-        return SampledSplitConfig(**shared, temperature=self.temperature)
+        make: Callable[..., EntropySplitConfig] = EntropySplitConfig
+        if self.temperature is not None:
+            make = partial(SampledSplitConfig, temperature=self.temperature)
+        return make(
+            classes=self.classes,
+            invalid=self.invalid,
+            estimator=self.reference,
+            quantiles=self.quantiles,
+            within=self.within,
+        )
