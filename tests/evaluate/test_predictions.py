@@ -146,6 +146,14 @@ def test_a_score_is_an_answer_of_one_token_or_of_those_that_were_written(valid, 
     assert prediction.estimates == {"entropy": 0.5}
 
 
+def test_an_empty_answer_is_none_and_not_one_outside_the_allowed_ones():
+    """Free text has no allowed ones, and a token of white space says nothing."""
+    score = AnswerScore(question_id="q1", predicted="", valid=False, correct=False, estimates={})
+    prediction = read_single_token(score)
+    assert (prediction.parsed, prediction.marked) == (None, None)
+    assert prediction.unread is Unread.no_marker
+
+
 def prediction(name: str, text: str, tokens: int) -> Prediction:
     return Prediction(
         question_id=name, text=text, parsed=None, correct=False, generated_tokens=tokens

@@ -14,7 +14,8 @@ import pytest
 
 from caft.records import COMPLEXITIES, AnswerScore, Mode, Prediction, Question, Rationale, Unread
 from caft.report.comparison import compare_models, compare_modes, measure_chance
-from caft.report.run.accuracy import summarise_accuracy
+from caft.report.parts import Share
+from caft.report.run.accuracy import share_true, summarise_accuracy
 from caft.report.run.html import render_report
 from caft.report.schema import Accuracy
 from caft.report.tables import ReportTables
@@ -186,6 +187,16 @@ def measure_area(tables: ReportTables, estimator: str) -> dict[str, Any]:
     }
 
 
+def measure_classes(tables: ReportTables) -> dict[str, Share]:
+    rows = [row for row in tables.scores if tables.split_of[row.question_id] == "train"]
+    return {
+        name: share_true(
+            [row.correct for row in rows if tables.complexity_of[row.question_id] == name], 0.95
+        )
+        for name in COMPLEXITIES
+    }
+
+
 def build_tables() -> ReportTables:
     generator = np.random.default_rng(11)
     asked = ask_questions(generator)
@@ -247,6 +258,7 @@ def build_summary(tables: ReportTables) -> dict[str, Any]:
             },
             "option_mass": 0.961,
             "valid_answer_rate": 1.0,
+            "accuracy_by_class": measure_classes(tables),
         },
         "split": {
             "strategy": "entropy",

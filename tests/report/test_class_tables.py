@@ -89,6 +89,21 @@ def test_a_win_of_a_rule_that_draws_is_none_of_the_cut(make_job: Make) -> None:
     assert found.answers[2].figure.startswith("1 comparison")
 
 
+def test_the_section_on_routing_names_a_rule_as_its_headline_does(make_job: Make) -> None:
+    own: dict[str, Any] = {"split": "sampled_0.3", "estimator": "cot_margin"}
+    own["overrides"] = ("split.estimator=cot_margin",)
+    arms: list[dict[str, Any]] = [{"accuracy": 0.65, **own}, {"accuracy": 0.47, "split": "random"}]
+    jobs = [
+        make_job(10 * place + seed, method="complexity_aware", seed=seed, **arm)
+        for place, arm in enumerate(arms)
+        for seed in (1, 2, 3)
+    ]
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
+    named = "ean CoT top-2 margin (sampled_0.3)"
+    assert any(f"routing by m{named} beat" in answer.asked for answer in found.answers)
+    assert f"<strong>M{named}: yes.</strong>" in render_sweep(found)
+
+
 def test_other_draws_are_other_stages_and_no_control(make_job: Make) -> None:
     arms = [{"accuracy": 0.65}, {"accuracy": 0.47, "split": "random"}]
     jobs = [
@@ -105,7 +120,7 @@ def test_a_class_says_how_many_an_epoch_draws_and_what_they_weigh(sample: Any) -
     stage = {"targets": {"easy": "answer", "hard": "rationale"}, "epochs": 3, "examples": 10,
              "draw": {"hard": 1024}, "weights": {"hard": 2.5, "easy": 0.5}}  # fmt: skip
     method: Any = {"name": "mine", "stages": [stage]}
-    rows = list_class_rows(sample.summary["split"], method, sample.tables, 0.95, "answer_entropy")
+    rows = list_class_rows(sample.summary["split"], method, {}, "answer_entropy")
     assert [row.targets for row in rows] == [
         ("answer, weight 0.5",), ("not in it",), ("rationale, 1,024 an epoch, weight 2.5",)
     ]  # fmt: skip

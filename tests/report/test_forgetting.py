@@ -20,8 +20,8 @@ from caft.report.forgetting import (
     measure_forgetting,
     warn_of_forgetting,
 )
-from caft.report.forgetting_part import ForgettingPart
 from caft.report.headlines import Headline, Tone, find_headlines
+from caft.report.parts import ForgettingPart
 from caft.report.run.caveats import find_warnings
 from caft.report.run.html import render_report
 from caft.report.tables import ReportTables

@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
+from caft.report.figures import draw_calibration
+from caft.report.run.class_rows import training_scores
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
-from caft.report.run.html import render_report
+from caft.report.run.html import draw_figures, render_report
+from caft.report.run.option_shares import pick_likeliest, share_options
 from caft.report.run.timing import add_rates
 
 CLASSES = ("easy", "middle", "hard")
@@ -174,6 +177,24 @@ def test_the_table_of_estimates(told: tuple[dict[str, Any], Cells]) -> None:
         }
         for name, part in score["by_subject"].items()
     }
+
+
+def test_the_classes(told: tuple[dict[str, Any], Cells]) -> None:
+    summary, page = told
+    found = {name: row["base accuracy"] for name, row in page.tables["Classes"].items()}
+    shares = summary["score"]["accuracy_by_class"]
+    assert found == {name: share(shares[name]) for name in CLASSES}
+
+
+def test_whiskers_have_the_confidence_of_the_scores(sample: Any) -> None:
+    """Also where a run ends before its evaluation, which has one of its own."""
+    tables = sample.tables
+    early = {**sample.summary, "accuracy": None}
+    early["score"] = {**early["score"], "confidence": 0.8}
+    (drawn,) = (each for each in draw_figures(early, tables) if each.key == "calibration")
+    gold_of = {key: question.gold_index for key, question in tables.questions.items()}
+    stated = pick_likeliest(*share_options(training_scores(tables), gold_of))
+    assert drawn.rows == draw_calibration(*stated, 0.8).rows != draw_calibration(*stated).rows
 
 
 def test_the_facts(told: tuple[dict[str, Any], Cells]) -> None:

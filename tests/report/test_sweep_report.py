@@ -33,7 +33,9 @@ from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import ComparisonPart, SweepSummary
 from caft.report.sweep.summary import analyse_sweep
 from caft.report.sweep.tables import tabulate_comparisons, tabulate_tests
-from caft.statistics import Verdict, compare_arms, mcnemar_exact, pair_seeds, sign_flip_exact
+from caft.statistics import Verdict, compare_arms, mcnemar_exact
+from caft.statistics.arms import pair_seeds
+from caft.statistics.paired import sign_flip_exact
 from caft.sums import write_sums
 
 WRITTEN = "2026-11-24T10:00:00+00:00"

@@ -5,14 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caft.statistics import (
-    compare_arms,
-    detectable_difference,
-    joint_level,
-    pair_seeds,
-    resample_means,
-    smallest_paired_difference,
-)
+from caft.statistics import compare_arms, resample_means, smallest_paired_difference
+from caft.statistics.arms import pair_seeds
+from caft.statistics.seeds import detectable_difference, joint_level
 
 A, B, C = [True], [False], [True, True]
 

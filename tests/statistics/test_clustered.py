@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from caft.statistics import count_paired, mcnemar_exact, sign_flip_exact, sum_differences
+from caft.statistics import count_paired, mcnemar_exact
+from caft.statistics.paired import sign_flip_exact, sum_differences
 
 
 def test_differences_are_summed_over_the_seeds_of_a_question() -> None:

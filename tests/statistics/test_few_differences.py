@@ -7,11 +7,11 @@ from caft.statistics import (
     MARGIN,
     PairedOutcome,
     compare_arms,
-    difference_interval,
     paired_difference,
     resample_means,
     score_difference,
 )
+from caft.statistics.seeds import difference_interval
 
 
 def test_bounds_contain_those_of_the_score_test_if_fewer_than_five_point_one_way() -> None:

@@ -6,19 +6,17 @@ from scipy import stats
 
 from caft.statistics import (
     ALPHA,
-    ResampledMean,
     Verdict,
     count_paired,
-    difference_interval,
     judge_difference,
     mcnemar_exact,
     mean_interval,
     mean_over_seeds,
     resample_means,
-    sign_flip_exact,
-    sum_differences,
     wilson_interval,
 )
+from caft.statistics.paired import sign_flip_exact, sum_differences
+from caft.statistics.seeds import ResampledMean, difference_interval
 
 
 def test_student_interval_agrees_with_scipy_and_by_hand() -> None:

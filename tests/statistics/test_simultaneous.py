@@ -12,19 +12,21 @@ from scipy import stats
 from caft.statistics import (
     MARGIN,
     Interval,
-    ResampledMean,
     Verdict,
     compare_arms,
-    detectable_difference,
-    difference_interval,
     holm_adjusted,
     join_verdicts,
-    joint_level,
     judge_difference,
     judge_saving,
     mean_interval,
     resample_means,
     wilson_interval,
+)
+from caft.statistics.seeds import (
+    ResampledMean,
+    detectable_difference,
+    difference_interval,
+    joint_level,
 )
 
 

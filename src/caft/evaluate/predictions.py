@@ -65,6 +65,7 @@ def _has_obeyed(text: str, opened: bool, asked_to_think: bool | None) -> bool | 
 
 def read_single_token(score: AnswerScore) -> Prediction:
     """A score is an answer too: of one token, or of those that its free text has."""
+    missing = Unread.outside if score.predicted else Unread.no_marker
     return Prediction(
         question_id=score.question_id,
         text=score.predicted,
@@ -72,8 +73,8 @@ def read_single_token(score: AnswerScore) -> Prediction:
         correct=score.correct,
         generated_tokens=score.generated_tokens,
         estimates=score.estimates,
-        unread=None if score.valid else Unread.outside,
-        marked=None if score.valid else score.predicted,
+        unread=None if score.valid else missing,
+        marked=None if score.valid else score.predicted or None,
     )
 
 

@@ -24,9 +24,7 @@ from caft.report.comparison import (
     measure_chance,
 )
 from caft.report.engine_part import EnginePart
-from caft.report.forgetting_part import ForgettingPart
-from caft.report.grading_part import GradingPart
-from caft.report.own_part import OwnRationalesPart
+from caft.report.parts import ForgettingPart, GradingPart, OwnRationalesPart
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.caveats import find_warnings
 from caft.report.run.cost import count_cost

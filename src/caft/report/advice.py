@@ -12,6 +12,8 @@ from caft.statistics import FEWEST_TO_JUDGE, Verdict
 _OTHER_ESTIMATORS = (("fallback_entropy", "p_true"), ("cot_mean_entropy", "cot_answer_entropy"))
 """Those to try next, cheapest first: one more token each, and then a chain of thought."""
 
+_SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
 
 def suggest_next(summary: Summary) -> Step:
     """The most useful next step from here."""
@@ -65,11 +67,13 @@ def _list_asked(score: ScorePart) -> list[str]:
 def _mix_answers(summary: Summary, area: Area) -> Step:
     """Without several of both kinds of answers nothing can be told apart."""
     if area["incorrect"] <= area["n"] - area["incorrect"]:
-        harder = rerun(summary, "until=score", "dataset=mmlu_pro", without=("dataset",))
+        name = "gpqa" if summary["dataset"]["name"] == "mmlu_pro" else "mmlu_pro"
+        harder = rerun(summary, "until=score", f"dataset={name}", without=("dataset",))
         return Step("Take harder questions, of which the model gets some wrong:", harder)
     shots = "dataset.prompt.shots"
     if any(override.startswith(shots) for override in summary["run"]["overrides"]):
-        other = rerun(summary, "until=score", "model=smollm2", without=("model",))
+        name = "qwen2_5_3b" if summary["model"]["id"] == _SMOLLM2 else "smollm2"
+        other = rerun(summary, "until=score", f"model={name}", without=("model",))
         return Step("Take a model that answers some of the questions correctly:", other)
     more = rerun(summary, "until=score", f"{shots}=16")
     return Step("Show more solved examples, so that some answers are correct:", more)

@@ -13,7 +13,6 @@ from caft.report.schema import (
     ClassComparison,
     Comparison,
     ModelName,
-    Summary,
     as_share,
 )
 from caft.report.tables import ReportTables
@@ -132,14 +131,3 @@ def compare_classes(
             })  # fmt: skip
     adjusted = holm_adjusted([part["p_value"] for part in found])
     return [{**part, "p_adjusted": p} for part, p in zip(found, adjusted, strict=True)]
-
-
-def find_comparison(summary: Summary, tables: ReportTables | None = None) -> Comparison | None:
-    """The summary's comparison, or one computed from the tables' rows in the best modes."""
-    accuracy = summary.get("accuracy")
-    if accuracy and (stated := accuracy.get("comparison")):
-        return stated
-    base, tuned = best_mode(accuracy, "base"), best_mode(accuracy, "tuned")
-    if tables is None or base is None or tuned is None:
-        return None
-    return compare_models(tables, Mode(base), Mode(tuned), confidence_of(accuracy))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from caft.records import Mode, Prediction
 from caft.report.comparison import compare_models, measure_chance
-from caft.report.forgetting_part import ChangePart, ForgettingPart, ForgettingTestPart
+from caft.report.parts import ChangePart, ForgettingPart, ForgettingTestPart
 from caft.report.run.accuracy import share_true
 from caft.report.schema import MODELS, Summary
 from caft.report.tables import ReportTables

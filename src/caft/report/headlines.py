@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from caft.report.comparison import best_mode, best_result, find_comparison, results_by_mode
+from caft.report.comparison import best_mode, best_result, results_by_mode
 from caft.report.forgetting import NOT_TUNED, describe_change, find_worst
-from caft.report.forgetting_part import ForgettingPart
+from caft.report.parts import ForgettingPart
 from caft.report.run.estimate_verdict import (
     count_rarer,
     is_reversed,
@@ -30,7 +30,6 @@ from caft.report.schema import (
     Summary,
     drawn_at_random,
 )
-from caft.report.tables import ReportTables
 from caft.report.wording import (
     MODES_IN_WORDS,
     area_between,
@@ -82,10 +81,10 @@ _TONES = {Verdict.yes: Tone.good, Verdict.no: Tone.bad}
 UNDEFINED = "Undefined"
 
 
-def find_headlines(summary: Summary, tables: ReportTables | None = None) -> tuple[Headline, ...]:
+def find_headlines(summary: Summary) -> tuple[Headline, ...]:
     """Tuning, forgetting, routing, the estimate, and the cost, in this order; as far as known."""
     headlines = (
-        _did_tuning_help(summary.get("accuracy"), find_comparison(summary, tables)),
+        _did_tuning_help(summary.get("accuracy")),
         _did_tuning_forget(summary.get("forgetting")),
         _did_routing_help(summary),
         _does_estimate_predict(summary.get("score")),
@@ -104,21 +103,16 @@ class Gain:
     mode: str
     base: Accuracy
     tuned: Accuracy
-    difference: Comparison | None
+    difference: Comparison
 
     @property
     def harmed(self) -> bool:
         """Whether the tuned model is clearly less accurate."""
-        if self.difference:
-            return self.difference["p_value"] < ALPHA and self.difference["high"] < 0
-        return self.tuned["high"] < self.base["low"]
+        return self.difference["p_value"] < ALPHA and self.difference["high"] < 0
 
     @property
     def verdict(self) -> Verdict:
-        """By McNemar's test and the paired interval; without them by the two intervals."""
-        if self.difference is None:
-            apart = self.tuned["low"] > self.base["high"]
-            return Verdict.yes if apart else Verdict.no if self.harmed else Verdict.unclear
+        """By McNemar's test and the paired interval."""
         if self.difference["p_value"] < ALPHA and self.difference["low"] > 0:
             return Verdict.yes
         return Verdict.no if self.difference["high"] < WORTHWHILE_GAIN else Verdict.unclear
@@ -131,15 +125,14 @@ def find_gain(accuracy: AccuracyPart | None) -> Gain | None:
     tuned = results_by_mode(accuracy, "tuned").get(mode or "")
     if accuracy is None or mode is None or base is None or tuned is None:
         return None
-    return Gain(mode, base, tuned, (accuracy.get("same_mode") or {}).get(mode))
+    return Gain(mode, base, tuned, accuracy["same_mode"][mode])
 
 
-def _did_tuning_help(
-    accuracy: AccuracyPart | None, comparison: Comparison | None
-) -> Headline | None:
+def _did_tuning_help(accuracy: AccuracyPart | None) -> Headline | None:
     gain = find_gain(accuracy)
     if accuracy is None or gain is None:
         return None
+    comparison = accuracy.get("comparison")
     answer, tone = capitalise(gain.verdict.value), _TONES.get(gain.verdict, Tone.unclear)
     if gain.harmed:
         answer = "No, it did harm"
@@ -147,12 +140,11 @@ def _did_tuning_help(
     other = best is not None and chosen != gain.mode
     if other and comparison and gain.verdict is Verdict.yes and comparison["low"] <= 0:
         answer, tone = f"Yes, in {gain.mode} mode alone", Tone.unclear
-    parts = [f"Both in {gain.mode} mode ({MODES_IN_WORDS[gain.mode]})"]
-    if gain.difference:
-        parts[0] += (
-            f", on the same {count_of(gain.difference['n'], 'question')}: "
-            f"{points_between(gain.difference)}, {p_in_words(gain.difference['p_value'])}"
-        )
+    parts = [
+        f"Both in {gain.mode} mode ({MODES_IN_WORDS[gain.mode]}), on the same "
+        f"{count_of(gain.difference['n'], 'question')}: "
+        f"{points_between(gain.difference)}, {p_in_words(gain.difference['p_value'])}"
+    ]
     if (chance := accuracy.get("chance")) is not None:
         parts.append(f"Chance, one of the allowed answers at random, is {percent(chance)}")
     if other and best and chosen:
@@ -171,11 +163,9 @@ def _did_tuning_help(
 
 
 def _write_gain_briefly(gain: Gain, chance: float | None) -> str:
-    parts = [f"{gain.mode} mode"]
-    if gain.difference:
-        points, p = points_between(gain.difference), p_in_words(gain.difference["p_value"])
-        parts = [points, p, f"n={gain.difference['n']:,}", *parts]
-    return ", ".join(parts) + ("" if chance is None else f"; chance {percent(chance)}")
+    points, p = points_between(gain.difference), p_in_words(gain.difference["p_value"])
+    told = f"{points}, {p}, n={gain.difference['n']:,}, {gain.mode} mode"
+    return told + ("" if chance is None else f"; chance {percent(chance)}")
 
 
 def _did_tuning_forget(part: ForgettingPart | None) -> Headline | None:

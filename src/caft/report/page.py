@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _FILTERS = ("percent", "percent_between", "points_between", "area_between", "reason_of",
             "p_in_words", "usd", "duration", "memory", "short_count", "count_of",
-            "name_estimator", "clip", "tell_batches")  # fmt: skip
+            "name_estimator", "name_routing", "capitalise", "clip", "tell_batches")  # fmt: skip
 # Data cannot look like one: it is escaped.
 _SECTION = re.compile(
     r'<section id="(?P<id>[\w-]+)"(?P<rest>[^>]*)>\s*<h2[^>]*>(?P<heading>.*?)</h2>', re.DOTALL

@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from caft.report.engine_part import EnginePart
-from caft.report.forgetting_part import ForgettingPart
-from caft.report.grading_part import GradingPart
-from caft.report.own_part import OwnRationalesPart
-from caft.report.reply_parts import FittedCutPart, UnreadPart
-from caft.report.score_parts import Calibration, ChainPart, FallbackPart
+from caft.report.parts import (
+    Calibration,
+    ChainPart,
+    FallbackPart,
+    FittedCutPart,
+    ForgettingPart,
+    GradingPart,
+    OwnRationalesPart,
+    Share,
+    UnreadPart,
+)
 
 if TYPE_CHECKING:
     from caft.statistics import Interval
@@ -105,15 +111,6 @@ class Area(TypedDict):
     circular: NotRequired[bool]
 
 
-class Share(TypedDict):
-    """A share with its Wilson interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
 class AreaDifference(Share):
     """Area of `second` minus area of `first` over the `n` questions that have both estimates.
 
@@ -140,7 +137,8 @@ class ScorePart(TypedDict):
     that of the split's estimator over pairs of questions of one subject; null without subjects.
     `option_mass` is the mean probability on the allowed answers (null for free text);
     `valid_answer_rate` the share of questions whose greedy token is an allowed answer. `source` is
-    model or published; published answers are those of the publisher's model.
+    model or published; published answers are those of the publisher's model. `confidence` is that
+    of all intervals.
     """
 
     estimator: str
@@ -148,6 +146,7 @@ class ScorePart(TypedDict):
     option_mass: float | None
     valid_answer_rate: float | None
     source: NotRequired[str]
+    confidence: NotRequired[float]
     differences: NotRequired[list[AreaDifference]]
     not_compared: NotRequired[list[Uncompared]]
     by_subject: NotRequired[dict[str, Area]]

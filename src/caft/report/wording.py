@@ -51,6 +51,12 @@ def name_estimator(name: str) -> str:
     return describe_estimator(name).title
 
 
+def name_routing(rule: str) -> str:
+    """An estimate that routes, with the strategy in brackets if it is no plain cut of all rows."""
+    estimator, _, strategy = rule.partition(", ")
+    return name_estimator(estimator) + (f" ({strategy})" if strategy else "")
+
+
 def unit_of(name: str) -> str:
     """Nats for entropies, nothing for shares and margins."""
     return describe_estimator(name).unit
@@ -120,7 +126,9 @@ def short_count(number: float) -> str:
 
 
 def usd(amount: float) -> str:
-    """Cents, and more digits for smaller amounts."""
+    """Cents, and more digits for smaller amounts. Nothing that was spent reads as 0."""
+    if 0 < amount < 0.00005:
+        return "less than $0.0001"
     return f"${amount:.4f}" if 0 < amount < 0.1 else f"${amount:,.2f}"
 
 

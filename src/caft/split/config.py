@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from itertools import pairwise
 
 from caft.dials import Count, Finite, Positive, Share, Text, check_dials
@@ -178,19 +180,13 @@ class RandomSplitConfig(SplitConfig):
     @property
     def budget_of(self) -> EntropySplitConfig:
         """The split whose cost is the budget."""
-        if self.temperature is None:
-            return EntropySplitConfig(
-                classes=self.classes,
-                invalid=self.invalid,
-                estimator=self.reference,
-                quantiles=self.quantiles,
-                within=self.within,
-            )
-        return SampledSplitConfig(
+        make: Callable[..., EntropySplitConfig] = EntropySplitConfig
+        if self.temperature is not None:
+            make = partial(SampledSplitConfig, temperature=self.temperature)
+        return make(
             classes=self.classes,
             invalid=self.invalid,
             estimator=self.reference,
             quantiles=self.quantiles,
             within=self.within,
-            temperature=self.temperature,
         )

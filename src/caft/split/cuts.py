@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -100,8 +100,10 @@ def place_sampled(
     al. 2019, "Stochastic beams and where to find them", section 2): its first are the last class.
     Multiplied by the temperature, they stay finite near 0.
     """
+    from scipy.stats import rankdata
+
     noise = [-log(-log(_open_unit(random))) for _ in values]
-    ranks = _shared_ranks(values)
+    ranks = ((rankdata(values) - 1) / max(len(values) - 1, 1)).tolist()
     keys = [rank + temperature * gumbel for rank, gumbel in zip(ranks, noise, strict=True)]
     if temperature > 1:
         keys = [rank / temperature + gumbel for rank, gumbel in zip(ranks, noise, strict=True)]
@@ -126,13 +128,3 @@ def _open_unit(random: Random) -> float:
     """A number between 0 and 1, neither of them."""
     # The largest draw would be rounded up to 1, whose logarithm has none.
     return min((random.getrandbits(53) + 0.5) / 2**53, 1 - 2**-53)
-
-
-def _shared_ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 0 to 1; equal values share the mean of theirs."""
-    ordered = sorted(values)
-    last = max(len(ordered) - 1, 1)
-    return [
-        (bisect_left(ordered, value) + bisect_right(ordered, value) - 1) / 2 / last
-        for value in values
-    ]

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from caft.statistics.area_verdict import FEWEST_TO_JUDGE
 from caft.statistics.auc import Flags, span_few_rows
 from caft.statistics.intervals import Floats, Interval, percentile_interval
+from caft.statistics.verdict import FEWEST_TO_JUDGE
 
-CELLS_AT_ONCE = 4_000_000
+_CELLS_AT_ONCE = 4_000_000
 """Bootstrap draws times rows that are held in memory together."""
 
 
@@ -20,20 +21,20 @@ CELLS_AT_ONCE = 4_000_000
 class ResampledAreas:
     """Areas by name: the observed `values`, and `draws` of the same resampled rows for all.
 
-    `n` counts the rows, `positives` the positives among them.
+    `n` counts the rows, `sizes` are positives and negatives by stratum.
     """
 
     values: Mapping[str, float]
     draws: Mapping[str, Floats]
     n: int
-    positives: int
+    sizes: Sequence[tuple[int, int]]
     confidence: float
 
     def interval(self, name: str) -> Interval:
         """One area with its percentile bounds, or wider ones of few rows (`span_few_rows`)."""
-        value, sizes = self.values[name], [(self.positives, self.n - self.positives)]
+        value = self.values[name]
         found = percentile_interval(value, self.draws[name], self.n, self.confidence)
-        low, high = span_few_rows(value, (found.low, found.high), sizes, self.confidence)
+        low, high = span_few_rows(value, (found.low, found.high), self.sizes, self.confidence)
         return Interval(value, low, high, self.n)
 
     def difference(self, first: str, second: str) -> Interval:
@@ -44,7 +45,7 @@ class ResampledAreas:
         """
         value = self.values[second] - self.values[first]
         draws = self.draws[second] - self.draws[first]
-        if min(self.positives, self.n - self.positives) >= FEWEST_TO_JUDGE:
+        if min(map(sum, zip(*self.sizes, strict=True))) >= FEWEST_TO_JUDGE:
             return percentile_interval(value, draws, self.n, self.confidence)
         one, two = self.interval(first), self.interval(second)
         low = value - math.hypot(two.value - two.low, one.high - one.value)
@@ -56,6 +57,7 @@ def resample_areas(
     scores: Mapping[str, Sequence[float]],
     positives: Sequence[bool],
     confidence: float = 0.95,
+    strata: NDArray[np.int64] | None = None,
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -63,18 +65,21 @@ def resample_areas(
     """Areas of scores over the same rows, with `resamples` bootstrap draws of the rows.
 
     Positives and negatives are drawn separately, and every score gets the same draw, so that
-    differences between scores are paired. Both kinds must occur.
+    differences between scores are paired. Both kinds must occur. With `strata`, by number, areas
+    are over the pairs of one stratum, each of which has both kinds.
     """
     flags = np.asarray(positives, dtype=bool)
     assert 0 < flags.sum() < flags.size, "areas need positives and negatives"
     generator = np.random.default_rng(seed)
+    groups = np.zeros(flags.size, dtype=np.int64) if strata is None else strata
     ordered = {
-        name: _Ordered(np.asarray(row, dtype=np.float64), flags) for name, row in scores.items()
+        name: _Pairs(np.asarray(row, dtype=np.float64), flags, groups)
+        for name, row in scores.items()
     }
     draws: dict[str, list[Floats]] = {name: [] for name in scores}
-    block = max(1, CELLS_AT_ONCE // flags.size)
+    block = max(1, _CELLS_AT_ONCE // flags.size)
     for start in range(0, resamples, block):
-        times = draw_rows(flags, min(block, resamples - start), generator)
+        times = _draw_rows(flags, min(block, resamples - start), generator)
         for name, order in ordered.items():
             draws[name].append(order.areas(times))
     once = np.ones((1, flags.size), dtype=np.int64)
@@ -82,12 +87,12 @@ def resample_areas(
         values={name: float(order.areas(once)[0]) for name, order in ordered.items()},
         draws={name: np.concatenate(parts) for name, parts in draws.items()},
         n=int(flags.size),
-        positives=int(flags.sum()),
+        sizes=next(iter(ordered.values())).of_kind,
         confidence=confidence,
     )
 
 
-def draw_rows(flags: Flags, count: int, generator: np.random.Generator) -> np.ndarray:
+def _draw_rows(flags: Flags, count: int, generator: np.random.Generator) -> np.ndarray:
     """How often each row is drawn, [count, rows]."""
     times = np.empty((count, flags.size), dtype=np.int64)
     for kind in (flags, ~flags):
@@ -96,22 +101,35 @@ def draw_rows(flags: Flags, count: int, generator: np.random.Generator) -> np.nd
     return times
 
 
-class _Ordered:
-    """Rows in rising order of one score, equal scores in one group."""
+class _Pairs:
+    """Rows by stratum and rising score; equal scores of a stratum in one group."""
 
-    def __init__(self, values: Floats, flags: Flags) -> None:
-        self.order = np.argsort(values)
-        in_order = values[self.order]
-        self.starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]])
+    def __init__(self, values: Floats, flags: Flags, strata: NDArray[np.int64]) -> None:
+        self.order = np.lexsort((values, strata))
         self.flags = flags[self.order]
+        ordered, own = values[self.order], strata[self.order]
+        begins = np.r_[True, own[1:] != own[:-1]]
+        starts_group = begins | np.r_[True, ordered[1:] != ordered[:-1]]
+        self.groups = np.flatnonzero(starts_group)
+        self.strata = np.flatnonzero(begins[self.groups])
+        self.sizes = np.diff(np.r_[self.strata, self.groups.size])
+        of_kind = (np.bincount(own[kind]).tolist() for kind in (self.flags, ~self.flags))
+        # Strata that were left out count 0 of either kind.
+        self.of_kind = [(hits, others) for hits, others in zip(*of_kind, strict=True) if hits]
 
-    def areas(self, times_BR: np.ndarray) -> Floats:  # noqa: N803
-        """One area a draw; B draws of how often each of R rows occurs."""
+    def areas(self, times_BR: NDArray[np.int64]) -> Floats:  # noqa: N803
+        """One area a draw, NaN without a pair; B draws of how often each of R rows occurs."""
         drawn = times_BR[:, self.order]
-        positives, negatives = (
-            np.add.reduceat(drawn * kind, self.starts, axis=1) for kind in (self.flags, ~self.flags)
+        hits, others = (
+            np.add.reduceat(drawn * kind, self.groups, axis=1) for kind in (self.flags, ~self.flags)
         )
-        below = np.cumsum(negatives, axis=1) - negatives / 2
-        pairs = positives[0].sum() * negatives[0].sum()
-        areas: Floats = (positives * below).sum(axis=1) / pairs
+        below = np.cumsum(others, axis=1) - others / 2
+        before = (np.cumsum(others, axis=1) - others)[:, self.strata]
+        below = below - np.repeat(before, self.sizes, axis=1)
+        pairs = (
+            np.add.reduceat(hits, self.strata, axis=1)
+            * np.add.reduceat(others, self.strata, axis=1)
+        ).sum(axis=1)
+        areas: Floats = np.full(len(drawn), np.nan)
+        np.divide((hits * below).sum(axis=1), pairs, out=areas, where=pairs > 0)
         return areas

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from caft.statistics.auc import AreaUnderCurve, Flags, span_few_rows
 from caft.statistics.intervals import Floats, percentile_interval, wilson_interval
-from caft.statistics.paired_auc import CELLS_AT_ONCE, draw_rows
+from caft.statistics.paired_auc import resample_areas
 
 
 def stratified_auc(
@@ -29,26 +29,22 @@ def stratified_auc(
     without a score, and of strata that lack one of the two kinds, are in no pair and not in `n`.
     """
     values, flags, groups = _keep_paired(scores, positives, strata)
-    n, hits = int(flags.size), int(flags.sum())
-    if n == 0:
+    if (n := int(flags.size)) == 0:
         reason = "no stratum has both positives and negatives"
         return AreaUnderCurve(value=None, low=None, high=None, n=0, positives=0, reason=reason)
-    pairs = _Pairs(values, flags, groups)
-    (value,) = pairs.areas(np.ones((1, n), dtype=np.int64))
-    generator = np.random.default_rng(seed)
-    block = max(1, CELLS_AT_ONCE // n)
-    draws = np.concatenate([
-        pairs.areas(draw_rows(flags, min(block, resamples - start), generator))
-        for start in range(0, resamples, block)
-    ])  # fmt: skip
+    found = resample_areas(
+        {"": values.tolist()}, flags.tolist(), confidence, groups, resamples=resamples, seed=seed
+    )
+    value, draws = found.values[""], found.draws[""]
     # Of few rows a resample may have no pair at all.
-    found = percentile_interval(float(value), draws[~np.isnan(draws)], n, confidence)
-    low, high = found.low, found.high
+    bounds = percentile_interval(value, draws[~np.isnan(draws)], n, confidence)
+    low, high = bounds.low, bounds.high
     if low == high:
-        wilson = wilson_interval(round(value * pairs.disjoint), pairs.disjoint, confidence)
+        disjoint = sum(map(min, found.sizes))
+        wilson = wilson_interval(round(value * disjoint), disjoint, confidence)
         low, high = min(low, wilson.low), max(high, wilson.high)
-    low, high = span_few_rows(float(value), (low, high), pairs.of_kind, confidence)
-    return AreaUnderCurve(value=float(value), low=low, high=high, n=n, positives=hits)
+    low, high = span_few_rows(value, (low, high), found.sizes, confidence)
+    return AreaUnderCurve(value=value, low=low, high=high, n=n, positives=int(flags.sum()))
 
 
 def _keep_paired(
@@ -66,38 +62,3 @@ def _keep_paired(
     of_kind = [np.bincount(groups[kind], minlength=groups.size) for kind in (flags, ~flags)]
     kept = (np.minimum(*of_kind) > 0)[groups]
     return values[kept], flags[kept], groups[kept].astype(np.int64)
-
-
-class _Pairs:
-    """Rows by stratum and rising score; equal scores of a stratum in one group."""
-
-    def __init__(self, values: Floats, flags: Flags, strata: NDArray[np.int64]) -> None:
-        self.order = np.lexsort((values, strata))
-        self.flags = flags[self.order]
-        ordered, own = values[self.order], strata[self.order]
-        begins = np.r_[True, own[1:] != own[:-1]]
-        starts_group = begins | np.r_[True, ordered[1:] != ordered[:-1]]
-        self.groups = np.flatnonzero(starts_group)
-        self.strata = np.flatnonzero(begins[self.groups])
-        self.sizes = np.diff(np.r_[self.strata, self.groups.size])
-        of_kind = (np.bincount(own[kind]).tolist() for kind in (self.flags, ~self.flags))
-        # Strata that were left out count 0 of either kind.
-        self.of_kind = [(hits, others) for hits, others in zip(*of_kind, strict=True) if hits]
-        self.disjoint = sum(map(min, self.of_kind))
-
-    def areas(self, times_BR: NDArray[np.int64]) -> Floats:  # noqa: N803
-        """One area a draw, NaN without a pair; B draws of how often each of R rows occurs."""
-        drawn = times_BR[:, self.order]
-        hits, others = (
-            np.add.reduceat(drawn * kind, self.groups, axis=1) for kind in (self.flags, ~self.flags)
-        )
-        below = np.cumsum(others, axis=1) - others / 2
-        before = (np.cumsum(others, axis=1) - others)[:, self.strata]
-        below = below - np.repeat(before, self.sizes, axis=1)
-        pairs = (
-            np.add.reduceat(hits, self.strata, axis=1)
-            * np.add.reduceat(others, self.strata, axis=1)
-        ).sum(axis=1)
-        areas: Floats = np.full(len(drawn), np.nan)
-        np.divide((hits * below).sum(axis=1), pairs, out=areas, where=pairs > 0)
-        return areas

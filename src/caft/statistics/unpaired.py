@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import TypeAlias
 
+from caft.statistics.arms import ArmsCompared
 from caft.statistics.intervals import Interval
 from caft.statistics.paired import smallest_paired_difference
 
@@ -15,33 +15,26 @@ Counts: TypeAlias = Mapping[int, tuple[int, int]]
 """Right answers, and all of them, by seed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountsCompared:
-    """The second arm minus the first; fields as in ArmsCompared, without pairs of replies."""
-
-    difference: Interval
-    p_value: float
-    seeds: int
-    detectable: float | None
-
-
-def compare_counts(first: Counts, second: Counts, confidence: float = 0.95) -> CountsCompared:
+def compare_counts(first: Counts, second: Counts, confidence: float = 0.95) -> ArmsCompared:
     """Welch's test and interval over questions and seeds, as if the arms had other questions.
 
     An arm's variance is that of its questions, p(1 - p)/n, plus that of the mean over its seeds.
     The first is not divided by the seeds, which answer the same questions: how far their outcomes
     agree is not known from counts. p is Agresti and Caffo's (2000; one right and one wrong answer
     more), so that no arm without a mistake looks certain. Degrees of freedom are Satterthwaite's.
+    Which replies one arm alone got right is not known: both counts are 0.
     """
     from scipy.stats import t
 
     value = _mean(second) - _mean(first)
     error, degrees = _combine([*_variances(first), *_variances(second)])
     n = min(_questions(first), _questions(second))
-    return CountsCompared(
+    return ArmsCompared(
         difference=_interval(value, error, degrees, n, confidence, lowest=-1.0),
         p_value=2 * float(t.sf(abs(value) / error, degrees)),
         seeds=min(len(first), len(second)),
+        only_first=0,
+        only_second=0,
         detectable=smallest_paired_difference(n, _differing(_mean(first), _mean(second))),
     )
 

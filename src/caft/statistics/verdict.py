@@ -1,4 +1,4 @@
-"""Verdicts: yes, no, not enough data, or undefined; for an arm's gain and for a saving."""
+"""Verdicts: yes, no, not enough data, or undefined; of areas, gains, savings and forgetting."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ MARGIN = 0.02
 FEWEST_SEEDS = 3
 """With fewer, nothing is said about whether an arm is better, nor is there an interval of seeds."""
 _FEWEST_CLEAR = 2
+CHANCE_AREA = 0.5
+"""The area under the ROC curve of an estimate that knows nothing."""
+_USEFUL_AREA = 0.6
+"""An area below it does not justify routing."""
+FEWEST_TO_JUDGE = 5
+"""Fewer rows of a kind prove nothing: where the positives are the extremes on either side, four are
+all at the top by chance in one of sixteen cases, whatever the interval assumes."""
 
 
 class Verdict(Enum):
@@ -29,6 +36,18 @@ class Verdict(Enum):
     no = "no"
     unclear = "not enough data"
     undefined = "undefined"
+
+
+def judge_area(low: float, high: float, fewest: int) -> Verdict:
+    """Whether an area is above chance, by its interval; `fewest` counts the rows of the rarer kind.
+
+    No needs an interval without a useful area: a wide one around 0.5 has shown nothing.
+    """
+    if fewest < FEWEST_TO_JUDGE:
+        return Verdict.unclear
+    if low > CHANCE_AREA:
+        return Verdict.yes
+    return Verdict.no if high < _USEFUL_AREA else Verdict.unclear
 
 
 def judge_difference(difference: Interval, p_adjusted: float, seeds: int) -> Verdict:

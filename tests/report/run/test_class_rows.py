@@ -13,9 +13,10 @@ from caft.split import split_questions
 from caft.split.config import EntropySplitConfig
 
 
-def test_counts_mistakes_of_training_questions_only(sample: Any) -> None:
+def test_a_class_has_its_range_its_targets_and_its_share_of_mistakes(sample: Any) -> None:
     split, method = sample.summary["split"], sample.summary["method"]
-    rows = list_class_rows(split, method, sample.tables, 0.95, "answer_entropy")
+    shares = sample.summary["score"]["accuracy_by_class"]
+    rows = list_class_rows(split, method, shares, "answer_entropy")
     assert [row.span for row in rows] == ["below 1.100", "1.100 to 1.750", "1.750 and above"]
     assert [row.targets for row in rows] == [
         ("answer", "not in it"),
@@ -28,7 +29,7 @@ def test_counts_mistakes_of_training_questions_only(sample: Any) -> None:
 
 def test_random_classes_have_no_place_on_the_axis(sample: Any) -> None:
     split = {"strategy": "random", "thresholds": [], "counts": {"easy": 2, "hard": 1}}
-    rows = list_class_rows(split, {"name": "", "stages": []}, sample.tables, 0.95, "answer_entropy")
+    rows = list_class_rows(split, {"name": "", "stages": []}, {}, "answer_entropy")
     assert [(row.span, row.targets) for row in rows] == [("", ()), ("", ())]
 
 
@@ -53,7 +54,7 @@ def test_a_class_has_the_range_of_its_own_questions_whichever_way_the_estimate_p
         questions={key: Question(id=key, text="?", options=("a",), gold_index=0) for key in values},
         complexity_of=found.complexity_of,
     )
-    rows = list_class_rows(part, sample.summary["method"], tables, 0.95, estimator)
+    rows = list_class_rows(part, sample.summary["method"], {}, estimator)
     falls = estimator == "top1_margin"
     assert [row.span for row in rows] == (
         ["above 0.750", "0.750 to 0.250", "0.250 and below"]

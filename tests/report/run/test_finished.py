@@ -111,6 +111,10 @@ def test_calibration_bins_by_hand_and_a_notebook_shows_them() -> None:
     assert figure.rows[1][1].startswith("50.0% (")
     # Distances 0.05, 0.35 and 0 with weights 1, 2 and 1 of 4.
     assert "Expected calibration error 18.8%" in figure.note
+    # Wilson's of one right answer of two, as known from any table.
+    assert figure.rows[1][1] == "50.0% (9.5 to 90.5)"
+    wide = draw_calibration([0.05, 0.15, 0.15, 1.0], [False, True, False, True], 0.8)
+    assert wide.rows[1][1] == "50.0% (16.4 to 83.6)"
     html = show_figure(figure)._repr_html_()
     assert "<svg" in html
     assert "<table>" in html

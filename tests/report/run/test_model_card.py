@@ -86,6 +86,12 @@ def test_card_says_data_method_revision_and_numbers() -> None:
     assert "| routed | not measured | not measured |" in card
 
 
+@pytest.mark.parametrize(("confidence", "words"), [(0.975, "97.5%"), (0.9999, "99.99%")])
+def test_no_confidence_is_rounded(confidence: float, words: str) -> None:
+    accuracy = {**summary("a/b")["accuracy"], "confidence": confidence}
+    assert f"with {words} Wilson intervals" in write({"accuracy": accuracy})
+
+
 @pytest.mark.parametrize(
     ("weights", "kinds", "front_matter", "words"),
     [

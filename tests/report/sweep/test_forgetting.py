@@ -14,6 +14,7 @@ from caft.report.sweep.markdown import write_markdown
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import analyse_sweep
+from caft.statistics import count_paired, judge_forgetting, score_difference
 
 QUESTIONS = 1000
 TEST = {
@@ -91,12 +92,26 @@ def test_where_the_base_model_has_nothing_to_lose_there_is_no_verdict(
     assert part["verdict"] == "undefined"
 
 
-def test_a_few_questions_without_a_loss_rule_none_out(make_job: Callable[..., JobResult]) -> None:
+@pytest.mark.parametrize(
+    ("questions", "base", "tuned", "verdict"),
+    [
+        (20, 11, 12, "not enough data"),
+        (188, 100, 100, "not enough data"),
+        (189, 100, 100, "no"),
+        # A large gain on few questions rules a loss out, as it does for one run.
+        (100, 60, 100, "no"),
+    ],
+)
+def test_few_questions_without_a_loss_are_judged_as_those_of_a_run(
+    make_job: Callable[..., JobResult], questions: int, base: int, tuned: int, verdict: str
+) -> None:
     few = {
-        ("mmlu", "answer", model): {f"m{place}": place < right for place in range(20)}
-        for model, right in (("base", 11), ("tuned", 12))
+        ("mmlu", "answer", model): {f"m{place}": place < right for place in range(questions)}
+        for model, right in (("base", base), ("tuned", tuned))
     }
     jobs = [replace(add(make_job(k, method="sft", seed=k), 0), further=few) for k in (1, 2, 3)]
     (part,) = analyse(*jobs).summary["forgetting"]
-    assert part["low"] < -0.02
-    assert part["verdict"] == "not enough data"
+    assert part["verdict"] == verdict
+    assert (part["low"] > -0.02) == (verdict == "no")
+    outcome = count_paired(*([k < right for k in range(questions)] for right in (base, tuned)))
+    assert judge_forgetting(score_difference(outcome), 1.0).value == verdict

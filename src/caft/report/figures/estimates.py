@@ -134,8 +134,13 @@ def thin(points: Sequence[RocPoint]) -> list[RocPoint]:
     return kept if kept[-1] is points[-1] else [*kept, points[-1]]
 
 
-def draw_calibration(probabilities: Sequence[float], correct: Sequence[bool]) -> Figure:
-    """The reliability curve: accuracy in ten bins of the probability that an answer was given."""
+def draw_calibration(
+    probabilities: Sequence[float], correct: Sequence[bool], confidence: float = 0.95
+) -> Figure:
+    """The reliability curve: accuracy in ten bins of the probability that an answer was given.
+
+    `confidence` is that of its whiskers.
+    """
     from caft.report.charts.panels import draw_stated
 
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(_CALIBRATION_BINS)]
@@ -145,7 +150,8 @@ def draw_calibration(probabilities: Sequence[float], correct: Sequence[bool]) ->
     dots, rows = [], []
     for bin_rows in filter(None, bins):
         stated = sum(p for p, _ in bin_rows) / len(bin_rows)
-        share = wilson_interval(sum(is_right for _, is_right in bin_rows), len(bin_rows))
+        right = sum(is_right for _, is_right in bin_rows)
+        share = wilson_interval(right, len(bin_rows), confidence)
         hover = f"confidence {percent(stated)}, accuracy {percent(share.value)}, n = {share.n}"
         dots.append({**asdict(share), "x": stated, "y": share.value, "hover": hover})
         rows.append((percent(stated), percent_between(asdict(share)), str(share.n)))

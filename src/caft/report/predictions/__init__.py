@@ -6,7 +6,7 @@ tables and the answer of a sweep's report, as text. `read` reads and refuses, `j
 """
 
 from caft.report.predictions.judge import judge_predictions
-from caft.report.predictions.read import PredictedArm, read_predictions
+from caft.report.predictions.read import read_predictions
 from caft.report.predictions.write import write_judgement
 
-__all__ = ["PredictedArm", "judge_predictions", "read_predictions", "write_judgement"]
+__all__ = ["judge_predictions", "read_predictions", "write_judgement"]

@@ -18,7 +18,6 @@ from caft.report.sweep.schema import ArmPart, ComparisonPart
 from caft.report.wording import count_of, short_count
 from caft.statistics import (
     FEWEST_SEEDS,
-    ArmsCompared,
     Interval,
     compare_arms,
     compare_counts,
@@ -141,16 +140,11 @@ def _rows_by_seed(arm: PredictedArm) -> dict[int, list[bool]]:
 def _compare_counts(
     pairs: Sequence[tuple[PredictedArm, PredictedArm]], confidence: float
 ) -> list[ComparisonPart]:
-    found = []
-    for one, two in pairs:
-        gap = compare_counts(one.counts, two.counts, confidence)
-        # Counts do not say which replies one arm alone got right; no table shows the zeros.
-        compared = ArmsCompared(
-            difference=gap.difference, p_value=gap.p_value, seeds=gap.seeds,
-            only_first=0, only_second=0, detectable=gap.detectable,
-        )  # fmt: skip
-        found.append(describe_pair(one.name, two.name, compared))
-    return found
+    # No table shows the replies that one arm alone got right, which counts do not say.
+    return [
+        describe_pair(one.name, two.name, compare_counts(one.counts, two.counts, confidence))
+        for one, two in pairs
+    ]
 
 
 def _describe_arm(arm: PredictedArm, confidence: float) -> ArmPart:

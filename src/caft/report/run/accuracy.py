@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from caft.records import Prediction
+from caft.report.parts import Share
 from caft.report.run.unread import count_unread
-from caft.report.schema import Accuracy, Share, as_share
+from caft.report.schema import Accuracy, as_share
 from caft.statistics import wilson_interval
 
 

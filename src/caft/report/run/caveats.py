@@ -8,6 +8,7 @@ from itertools import combinations
 from caft.records import Mode
 from caft.report.comparison import results_by_mode
 from caft.report.forgetting import warn_of_forgetting
+from caft.report.parts import Share
 from caft.report.run.estimate_verdict import (
     count_rarer,
     is_reversed,
@@ -23,7 +24,6 @@ from caft.report.schema import (
     Area,
     CostPart,
     ScorePart,
-    Share,
     SplitPart,
     Summary,
     drawn_at_random,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from caft.estimators import difficulty
 from caft.packed import keep, values_of
 from caft.records import AnswerScore
-from caft.report.run.accuracy import share_true
-from caft.report.schema import MethodPart, Share, SplitPart, StagePart
+from caft.report.parts import Share
+from caft.report.schema import MethodPart, SplitPart, StagePart
 from caft.report.tables import ReportTables
 
 
@@ -26,23 +26,21 @@ class ClassRow:
 
 
 def list_class_rows(
-    split: SplitPart, method: MethodPart, tables: ReportTables, confidence: float, estimator: str
+    split: SplitPart, method: MethodPart, shares: Mapping[str, Share], estimator: str
 ) -> list[ClassRow]:
-    """One row a class, in the split's order; `estimator` is what its cut points are in."""
-    training = training_scores(tables)
-    ids, flags = ([*values_of(training, name)] for name in ("question_id", "correct"))
-    rows = []
+    """One row a class, in the split's order; `estimator` is what its cut points are in.
+
+    `shares` are the summary's `accuracy_by_class`.
+    """
     spans = _describe_spans(split["thresholds"], len(split["counts"]), estimator)
-    for (name, questions), span in zip(split["counts"].items(), spans, strict=True):
-        correct = [
-            flag
-            for key, flag in zip(ids, flags, strict=True)
-            if tables.complexity_of.get(key) == name
-        ]
-        share = share_true(correct, confidence) if correct else None
-        targets = tuple(_describe_target(stage, name) for stage in method["stages"])
-        rows.append(ClassRow(name, span, questions, share, targets))
-    return rows
+    return [
+        ClassRow(name, span, questions, shares.get(name), _list_targets(method, name))
+        for (name, questions), span in zip(split["counts"].items(), spans, strict=True)
+    ]
+
+
+def _list_targets(method: MethodPart, name: str) -> tuple[str, ...]:
+    return tuple(_describe_target(stage, name) for stage in method["stages"])
 
 
 def _describe_target(stage: StagePart, name: str) -> str:

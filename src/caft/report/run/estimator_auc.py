@@ -12,17 +12,16 @@ from typing import TypeVar
 from caft.estimators import ESTIMATORS, difficulty
 from caft.packed import values_of
 from caft.records import AnswerScore, Chain, SampledReply
+from caft.report.parts import Calibration, ChainPart, FallbackPart, Share
 from caft.report.run.accuracy import share_true
 from caft.report.run.option_shares import pick_likeliest, share_options
 from caft.report.schema import (
     Area,
     AreaDifference,
     ScorePart,
-    Share,
     Uncompared,
     as_share,
 )
-from caft.report.score_parts import Calibration, ChainPart, FallbackPart
 from caft.statistics import (
     AreaUnderCurve,
     ResampledAreas,
@@ -80,6 +79,7 @@ def describe_scores(
     return {
         "estimator": estimator,
         "source": known.source,
+        "confidence": confidence,
         "roc_auc": areas,
         "differences": differences,
         "not_compared": not_compared,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from caft.records import Unread
 from caft.report import wording
 from caft.report.advice import suggest_next
-from caft.report.comparison import best_mode, best_result, confidence_of, find_comparison
+from caft.report.comparison import best_mode, best_result, confidence_of
 from caft.report.engine_part import describe_engine
 from caft.report.figures import (
     TOKEN_COSTS,
@@ -19,6 +19,7 @@ from caft.report.figures import (
 )
 from caft.report.headlines import find_headlines
 from caft.report.page import render_page
+from caft.report.parts import Share
 from caft.report.run.caveats import find_warnings
 from caft.report.run.class_rows import list_class_rows, training_scores
 from caft.report.run.estimate_verdict import main_area
@@ -36,7 +37,6 @@ from caft.report.schema import (
     Comparison,
     ModelName,
     ScorePart,
-    Share,
     Summary,
 )
 from caft.report.tables import ReportTables
@@ -63,8 +63,9 @@ def render_report(
     """
     score, split = summary.get("score"), summary.get("split")
     accuracy, classes = summary.get("accuracy"), list(split["counts"]) if split else []
-    confidence, estimator = confidence_of(accuracy), score["estimator"] if score else ""
-    comparison = find_comparison(summary, tables)
+    estimator = score["estimator"] if score else ""
+    shares = (score.get("accuracy_by_class") if score else None) or {}
+    comparison = accuracy.get("comparison") if accuracy else None
     browser = list_question_rows(tables, accuracy, estimator, questions, classes)
     values = {
         # A part that is missing is shown like one that was not reached.
@@ -73,7 +74,7 @@ def render_report(
         "title": title,
         "config_yaml": wording.clip(config_yaml, _LONGEST_CONFIG),
         "figures": {figure.key: figure for figure in draw_figures(summary, tables)},
-        "headlines": find_headlines(summary, tables),
+        "headlines": find_headlines(summary),
         "warnings": find_warnings(summary),
         "advice": suggest_next(summary),
         "comparison": comparison,
@@ -83,13 +84,9 @@ def render_report(
         "score_subjects": _list_score_subjects(score) if score else [],
         "times": list_time_rows(summary),
         "detectable": _find_detectable(comparison) if comparison else None,
-        "confidence": confidence,
+        "confidence": confidence_of(accuracy),
         "best": {model: best_mode(accuracy, model) for model in MODELS},
-        "classes": list_class_rows(
-            split, summary["method"], tables, confidence, split.get("estimator") or estimator
-        )
-        if split
-        else [],
+        "classes": list_class_rows(split, summary["method"], shares, estimator) if split else [],
         "subjects": _list_subjects(accuracy),
         "thinking": find_thinking(accuracy),
         "modes_in_words": wording.MODES_IN_WORDS,
@@ -139,7 +136,7 @@ def _list_score_subjects(score: ScorePart) -> list[tuple[str, Area]]:
 def draw_figures(summary: Summary, tables: ReportTables) -> list[Figure]:
     """Every figure that the run has numbers for."""
     accuracy, split, cost = summary.get("accuracy"), summary.get("split"), summary.get("cost")
-    figures = [*_draw_score(summary, tables), *_draw_reliability(tables)]
+    figures = [*_draw_score(summary, tables), *_draw_reliability(summary, tables)]
     if accuracy:
         figures.append(draw_accuracy(accuracy, list(split["counts"]) if split else []))
     kept = [part["selected"] for part in summary.get("tuning") or []]
@@ -177,8 +174,11 @@ def _draw_score(summary: Summary, tables: ReportTables) -> list[Figure]:
     return figures
 
 
-def _draw_reliability(tables: ReportTables) -> list[Figure]:
+def _draw_reliability(summary: Summary, tables: ReportTables) -> list[Figure]:
     """Of the likeliest allowed answer; free text has none."""
+    score = summary.get("score")
+    stated = score.get("confidence") if score else None
+    confidence = stated or confidence_of(summary.get("accuracy"))
     gold_of = {key: question.gold_index for key, question in tables.questions.items()}
     rows, golds = share_options(training_scores(tables), gold_of)
-    return [draw_calibration(*pick_likeliest(rows, golds))] if rows else []
+    return [draw_calibration(*pick_likeliest(rows, golds), confidence)] if rows else []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from caft.records import Prediction, Unread
 from caft.report.comparison import results_by_mode
-from caft.report.reply_parts import UnreadPart
+from caft.report.parts import UnreadPart
 from caft.report.schema import MODELS, Accuracy, AccuracyPart
 from caft.report.wording import clip
 

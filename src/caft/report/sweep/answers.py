@@ -24,7 +24,7 @@ from caft.report.wording import (
     capitalise,
     count_of,
     list_names,
-    name_estimator,
+    name_routing,
     percent,
     points_between,
 )
@@ -53,12 +53,11 @@ def find_answers(
 
 
 def _find_routing(answer: RoutingAnswerPart, tests: Sequence[RoutingTestPart]) -> Headline:
-    estimator, _, strategy = answer["estimator"].partition(", ")
-    named = f"routing by {name_estimator(estimator)}" + (f" ({strategy})" if strategy else "")
-    routing = "entropy routing" if answer["estimator"] == ENTROPY else named
+    rule = answer["estimator"]
+    routing = "entropy routing" if rule == ENTROPY else f"routing by {name_routing(rule)}"
     asked = f"Does {routing} beat random routing at an equal budget?"
     word, _, rest = answer["sentence"].partition(": ")
-    own = [test for test in tests if name_rule(test) == answer["estimator"]]
+    own = [test for test in tests if name_rule(test) == rule]
     figure = f"{count_of(len(own), 'comparison')} at an equal budget"
     tone = _TONES.get(answer["verdict"], Tone.unclear)
     return Headline(asked, word, figure, capitalise(rest), tone)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from caft.report.forgetting_part import ForgettingTestPart
+from caft.report.parts import ForgettingTestPart
 from caft.report.schema import as_share
 from caft.report.sweep.arms import Arm
 from caft.report.sweep.schema import ArmForgettingPart
 from caft.statistics import (
     FEWEST_SEEDS,
-    MARGIN,
     Interval,
     Verdict,
     compare_arms,
     holm_adjusted,
     judge_forgetting,
-    wilson_interval,
 )
 
 
@@ -27,19 +25,16 @@ def find_forgetting(arms: Sequence[Arm], confidence: float) -> list[ArmForgettin
     for part, p in zip(found, adjusted, strict=True):
         part["p_adjusted"] = p
         if part["verdict"] != Verdict.undefined.value:
-            part["verdict"] = _judge(part, confidence).value
+            part["verdict"] = _judge(part).value
     return found
 
 
-def _judge(part: ArmForgettingPart, confidence: float) -> Verdict:
+def _judge(part: ArmForgettingPart) -> Verdict:
     """Of fewer seeds nothing is said about others, as of savings."""
     if part["seeds"] < FEWEST_SEEDS:
         return Verdict.unclear
     change = Interval(part["value"], part["low"], part["high"], part["n"])
-    verdict = judge_forgetting(change, part["p_adjusted"])
-    # Resamples of questions without a loss have none, however few they are.
-    too_few = wilson_interval(0, part["n"], confidence).high >= MARGIN
-    return Verdict.unclear if verdict is Verdict.no and too_few else verdict
+    return judge_forgetting(change, part["p_adjusted"])
 
 
 def _measure(arm: Arm, confidence: float) -> Iterator[ArmForgettingPart]:

@@ -13,7 +13,8 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from caft.report.schema import Area, Share
+from caft.report.parts import Share
+from caft.report.schema import Area
 
 
 class JobPart(TypedDict):

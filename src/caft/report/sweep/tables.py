@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from caft.records import Mode
-from caft.report.schema import Area, Share, drawn_at_random
+from caft.report.parts import Share
+from caft.report.schema import Area, drawn_at_random
 from caft.report.sweep.job_results import FINISHED
 from caft.report.sweep.schema import (
     ArmForgettingPart,
