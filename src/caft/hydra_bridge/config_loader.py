@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
@@ -24,15 +24,18 @@ from caft.hydra_bridge.deprecated import rename_settings
 
 _MOST_KEPT = 200
 
-_read: dict[Hashable, Any] = {}
-_merged: dict[Hashable, Any] = {}
-
 
 @dataclass
 class _Result(ConfigResult):  # type: ignore[misc]
     """What a source has, and what must be the same for it to be so again."""
 
     state: Hashable = None
+
+
+T = TypeVar("T")
+
+_read: dict[Hashable, _Result] = {}
+_merged: dict[Hashable, DictConfig] = {}
 
 
 class Loader(ConfigLoaderImpl):  # type: ignore[misc]
@@ -50,8 +53,7 @@ class Loader(ConfigLoaderImpl):  # type: ignore[misc]
             for each in defaults
         )
         merge = super()._compose_config_from_defaults_list
-        merged: DictConfig = _keep(_merged, key, lambda: merge(defaults=defaults, repo=repo))
-        return merged
+        return _keep(_merged, key, lambda: merge(defaults=defaults, repo=repo))
 
 
 class _Repository(ConfigRepository):  # type: ignore[misc]
@@ -67,8 +69,7 @@ class _Repository(ConfigRepository):  # type: ignore[misc]
         if source is None:
             return None
         state = _state(source, config_path)
-        found: _Result = _keep(_read, state, lambda: self._load(config_path, state))
-        return found
+        return _keep(_read, state, lambda: self._load(config_path, state))
 
     def _load(self, config_path: str, state: Hashable) -> _Result:
         found = super().load_config(config_path)
@@ -86,7 +87,7 @@ def _state(source: ConfigSource, config_path: str) -> Hashable:
     return *named, file.st_ino, file.st_size, file.st_mtime_ns
 
 
-def _keep(kept: dict[Hashable, Any], key: Hashable, make: Callable[[], Any]) -> Any:
+def _keep(kept: dict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:
     """A copy, for the caller to change; the oldest are forgotten."""
     if key not in kept:
         value = make()
