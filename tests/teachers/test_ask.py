@@ -21,6 +21,7 @@ from caft.teachers.ask import ask_all
 from caft.teachers.client import explain_connection
 from caft.teachers.config import MaxTokensField, OpenAITeacherConfig, Unanswered
 from caft.teachers.ledger import Ledger
+from caft.teachers.prices import Caps
 from caft.teachers.replies import LedgerEntry, Request, TeacherReply, prepare
 
 
@@ -565,6 +566,22 @@ def test_calls_are_capped_exactly_retries_included(server, tmp_path):
     ask_all(ask_for(60), make_config(server, max_calls=300), tmp_path / "l")
     assert len(server.bought()) == 60
     assert set(server.bought().values()) == {1}
+
+
+def test_a_cap_is_explained_though_another_run_gives_its_calls_back(server, tmp_path, monkeypatch):
+    other = Ledger(tmp_path / "l", "fake")
+    other.claim([("x", 0.0), ("y", 0.0)], Caps())
+    claim = Ledger.claim
+
+    def claim_early(ledger, wanted, caps):
+        claims = claim(ledger, wanted, caps)
+        other.release(["x", "y"])
+        return claims
+
+    monkeypatch.setattr(Ledger, "claim", claim_early)
+    with pytest.raises(UserError, match=r"max_calls is 2 and 2 calls were made.*max_calls=3"):
+        ask_all(ask_for(1), make_config(server, max_calls=2), tmp_path / "l")
+    other.close()
 
 
 def test_what_is_in_the_ledger_needs_no_budget(server, tmp_path):

@@ -277,12 +277,11 @@ def workers(**given: Any) -> Any:
     reply = TeacherReply(key="a", usd=0.25)
     throttle = Throttle(config, answered=True)
     throttle.message = given.pop("message", "")
-    ledger = SimpleNamespace(spending=lambda: Spending(calls=2, usd=0.25))
     return SimpleNamespace(**{
-        "config": config, "stopped": "", "advice": "mend it", "capped": False,
+        "config": config, "stopped": "", "advice": "mend it", "capped": None,
         "again": "run the same command again to ask for the rest",
         "replies": {"a": reply}, "unanswered": {"b": "HTTP 503"}, "throttle": throttle,
-        "ledger": ledger, "progress": lambda: AskProgress(done=3, total=5, failed=1), **given,
+        "progress": lambda: AskProgress(done=3, total=5, failed=1), **given,
     })  # fmt: skip
 
 
@@ -302,7 +301,7 @@ def test_what_a_user_is_told_of_missing_replies() -> None:
         "slow; 2 of 5 replies are kept: run the same command again to ask for the rest, or set "
         "teacher.unanswered=drop to continue without them"
     )
-    capped = workers(config=endpoint(max_calls=2), capped=True)
+    capped = workers(config=endpoint(max_calls=2), capped=Spending(calls=2, usd=0.25))
     with pytest.raises(UserError) as caught:
         _refuse_missing(capped, requests)
     assert str(caught.value) == (

@@ -172,10 +172,10 @@ def _refuse_missing(workers: Workers, requests: Sequence[PreparedRequest]) -> No
     missing = [request for request in requests if request.key not in workers.replies]
     if not missing:
         return
-    if workers.capped:
+    if workers.capped is not None:
         bought_usd = [reply.usd for reply in workers.replies.values()]
         worst = [request.worst_usd for request in missing]
-        why = explain_cap(config, workers.ledger.spending(), bought_usd, worst)
+        why = explain_cap(config, workers.capped, bought_usd, worst)
         raise UserError(f"{why}; {kept}")
     assert len(workers.unanswered) == len(missing), "a request was lost"
     raise UserError(
