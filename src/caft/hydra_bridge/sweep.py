@@ -75,9 +75,10 @@ def run_sweep(
     a dry run the plans of the jobs are printed and nothing is written.
     """
     master = _compose_sweep(hydra, name, overrides)
-    if _only_shows(master):
-        return _plan_sweep(hydra, master, run)
     folder = Path(master.hydra.sweep.dir)
+    if _only_shows(master):
+        check_logging(master, folder, opens=False)
+        return _plan_sweep(hydra, master, run)
     refuse_unwritable_folder(folder)
     refuse_finished_run_for_sweep(folder)
     check_logging(master, folder)
