@@ -337,13 +337,13 @@ def _conclude(folder: Path, planned: set[str], began: str) -> int:
     failed = [job for job in jobs if job.state in (job_table.FAILED, job_table.STOPPED)]
     if failed:
         say(
-            f"{len(failed)} of {len(jobs)} jobs of this sweep failed; the same command runs "
-            f"them again, each one's log is in its folder under {folder}"
+            f"{len(failed)} of {count_of(len(jobs), 'job')} of this sweep failed; the same command "
+            f"runs again what failed, each job's log is in its folder under {folder}"
         )
     if running:
         say(
-            f"{len(running)} of {len(jobs)} jobs of this sweep are still run by other processes; "
-            f"the same command waits for them, their logs are in {folder}"
+            f"{len(running)} of {count_of(len(jobs), 'job')} of this sweep: still run by other "
+            f"processes; the same command waits for that, each job's log is under {folder}"
         )
     return job_table.worst_status(jobs)
 

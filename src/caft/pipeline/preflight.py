@@ -13,7 +13,7 @@ from caft.data.config import DatasetConfig
 from caft.data.further import FurtherSet, load_further, naming_further
 from caft.distill import check_teacher
 from caft.engines.open import check_engine
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
 from caft.grading import choose_grader, grade_by, set_grader, try_grader
@@ -296,8 +296,8 @@ def _check_golds(
             continue
         name, longest = max(long.items(), key=lambda item: item[1])
         line = (
-            f"{where}{len(long)} of {len(golds)} gold answers have more tokens than the {most} "
-            f"that {setting} lets a model write, so they count as wrong whatever it writes "
+            f"{where}{len(long)} of {count_of(len(golds), 'gold answer')}: more tokens than the "
+            f"{most} that {setting} lets a model write, so whatever it writes counts as wrong "
             f"(question {name}: {longest}); set {setting}={longest} or more, or give shorter "
             "answers"
         )

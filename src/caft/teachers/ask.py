@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.signals import end_as_asked, ends_by_itself
 from caft.teachers.address import is_loopback, same_place
 from caft.teachers.api_key import check_endpoint
@@ -131,8 +131,8 @@ def _refuse_batched(
     if sent := ledger.find_batches([request.key for request in requests]):
         count = sum(len(batch.keys) for batch in sent)
         raise UserError(
-            f"{count} of {len(requests)} requests are in a batch at {config.base_url} "
-            f"({sent[0].batch or sent[0].file}) and would be bought twice; set "
+            f"a batch at {config.base_url} ({sent[0].batch or sent[0].file}) has {count} of "
+            f"{count_of(len(requests), 'request')}, which would be bought twice; set "
             f"{config.group}.batch=true to take its results"
         )
 
@@ -179,7 +179,7 @@ def _refuse_missing(workers: Workers, requests: Sequence[PreparedRequest]) -> No
         raise UserError(f"{why}; {kept}")
     assert len(workers.unanswered) == len(missing), "a request was lost"
     raise UserError(
-        f"{len(missing)} requests have no reply from {config.base_url} after all retries "
+        f"{config.base_url} gave no reply to {count_of(len(missing), 'request')} after all retries "
         f"({list_failures(workers.unanswered.values())}){quote(workers.throttle.message)}; {kept}: "
         f"{workers.again}, or set {config.group}.unanswered=drop to continue without them"
     )

@@ -394,5 +394,6 @@ class BatchWorkers(Workers):
         retries = f"{self.config.group}.retries={self.most_lost}"
         self.again = f"set {retries} or more to send what has no result once more"
         self.unsure[request.key] = usd
-        reason = f"sent {len(costs)} times without a result, which may have cost {usd:.4f} USD"
+        times = count_of(len(costs), "time")
+        reason = f"sent {times} without a result, which may have cost {usd:.4f} USD"
         self._leave(request, Failed(reason=reason))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.teachers.address import is_loopback
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig, PriceConfig
 
@@ -163,10 +163,13 @@ def explain_cap(
     group, missing = config.group, len(missing_worst_usd)
     worst = sum(missing_worst_usd)
     likely = missing * sum(bought_usd) / len(bought_usd) if bought_usd else worst
-    cost = f"{missing} more replies would cost about {likely:.4f} USD, at most {worst:.4f}"
+    cost = (
+        f"{count_of(missing, 'more reply')} would cost about {likely:.4f} USD, at most {worst:.4f}"
+    )
     if spending.used_up(Caps(calls=config.max_calls)):
         return (
-            f"{group}.max_calls is {config.max_calls} and {spending.calls} calls were made; "
+            f"{group}.max_calls is {config.max_calls} and {count_of(spending.calls, 'call')} "
+            f"{'was' if spending.calls == 1 else 'were'} made; "
             f"{cost}: set {group}.max_calls={spending.calls + missing} or more, and run again"
         )
     spent = spending.usd + spending.unsure_usd
