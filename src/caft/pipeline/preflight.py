@@ -56,6 +56,9 @@ from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
 from caft.tune.stage import starting_student
 
+AskedStage = ScoreInputs | CotInputs | SampleInputs | ReplyInputs
+"""A stage whose prompts are known before it runs."""
+
 log = logging.getLogger(__name__)
 
 
@@ -238,13 +241,11 @@ def further_stages(workspace: Workspace) -> Iterator[tuple[str, ScoreInputs | Re
             yield step.also, further_evaluation(workspace, step, workspace.student)
 
 
-def later_stages(
-    workspace: Workspace,
-) -> list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs]:
+def later_stages(workspace: Workspace) -> list[AskedStage]:
     """The base model's stages after the first one, those of own rationales for all questions."""
     config = workspace.config
     needs = wanted_needs(config)
-    stages: list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs] = []
+    stages: list[AskedStage] = []
     if Need.fallback in needs:
         stages.append(workspace.fallback_scoring)
     stages += _expected_follow_ups(workspace)
