@@ -25,7 +25,7 @@ from caft.pipeline.entropy_gain import check_teacher_entropies, file_of
 from caft.pipeline.estimators import check_estimators
 from caft.pipeline.rescoring import refuse_impossible_pool
 from caft.pipeline.sharded import check_strategy, refuse_undivided
-from caft.pipeline.stage_inputs import further_evaluation, refuse_sizes
+from caft.pipeline.stage_inputs import evaluation, refuse_sizes
 from caft.pipeline.steps import (
     find_matched_budget,
     list_steps,
@@ -238,7 +238,7 @@ def further_stages(workspace: Workspace) -> Iterator[tuple[str, ScoreInputs | Re
     """The base model's stages of further sets, whose prompts the tuned model sees, too."""
     for step in steps_of(workspace.config, Until.evaluate):
         if step.also and not step.tuned and step.kind is StageKind.evaluate:
-            yield step.also, further_evaluation(workspace, step, workspace.student)
+            yield step.also, evaluation(workspace, step, workspace.student)
 
 
 def later_stages(workspace: Workspace) -> list[AskedStage]:
