@@ -8,12 +8,11 @@ from dataclasses import replace
 from caft.errors import UserError, count_of
 from caft.signals import end_as_asked, ends_by_itself
 from caft.teachers.address import is_loopback, same_place
-from caft.teachers.api_key import check_endpoint
 from caft.teachers.batches import BatchWorkers, check_interface
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
 from caft.teachers.ledger import BatchLedger, Ledger, Place
 from caft.teachers.other_limits import find_under_other_limits
-from caft.teachers.prices import explain_cap, find_price, sends_batches
+from caft.teachers.prices import check_paid, explain_cap, sends_batches
 from caft.teachers.progress import Watcher
 from caft.teachers.rate_limit import list_failures, quote
 from caft.teachers.refusals import Finish, read_finish
@@ -50,8 +49,7 @@ def ask_all(
     `unanswered` is drop) where requests stayed without a reply after all retries. After a signal
     the calls in flight are waited for, and then the signal's exception is raised.
     """
-    check_endpoint(config)
-    find_price(config)
+    check_paid(config, pays=True)
     prepared = [prepare(request, config) for request in requests]
     by_key = {request.key: request for request in prepared}
     batched = sends_batches(config)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from caft.errors import UserError, count_of
 from caft.teachers.address import is_loopback
+from caft.teachers.api_key import check_address, read_key
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig, PriceConfig
 
 _BATCH_FACTORS = {"api.openai.com": 0.5}
@@ -48,6 +50,18 @@ class Spending:
     def used_up(self, caps: Caps) -> bool:
         """Whether no call at all is left, whatever the outcome of those in flight."""
         return caps.calls is not None and self.calls >= caps.calls
+
+
+def check_paid(config: EndpointConfig, *, pays: bool) -> None:
+    """UserError for an endpoint that cannot be asked; unless it `pays` it needs no price, no key.
+
+    Before anything is loaded or sent.
+    """
+    check_address(config)
+    look_up_price(config)
+    if pays:
+        read_key(config, os.environ)
+        find_price(config)
 
 
 def find_price(config: EndpointConfig) -> PriceConfig:
