@@ -38,7 +38,7 @@ class Step:
     also: str = ""
 
 
-_OF_NEED = {
+OF_NEED = {
     Need.fallback: Step(Until.score, StageKind.fallback, "score fallback"),
     Need.p_true: Step(Until.score, StageKind.p_true, "score p_true"),
     Need.verbalized: Step(Until.score, StageKind.verbalized, "score verbalized"),
@@ -61,7 +61,7 @@ def list_steps(config: RunConfig) -> list[Step]:
     needs = wanted_needs(config)
     if getattr(config.score, "teacher_entropies", None):
         needs = [need for need in needs if need is not Need.teacher]
-    steps += [_OF_NEED[need] for need in needs if need in _OF_NEED]
+    steps += [OF_NEED[need] for need in needs if need in OF_NEED]
     steps += _distill_steps(config)
     for phase in list_phases(config.method):
         steps += _tuning_steps(config, phase)
