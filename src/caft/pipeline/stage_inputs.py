@@ -5,7 +5,6 @@ The run, the data check and the dry run all use these, so that they cannot disag
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -80,8 +79,7 @@ def refuse_small_classes(
 
     `numbers` are those of the stages with this split; None for all.
     """
-    placed, train = split.complexity_of, workspace.questions.train
-    refuse_sizes(workspace, Counter(placed[name] for name in values_of(train, "id")), numbers)
+    refuse_sizes(workspace, split.count(values_of(workspace.questions.train, "id")), numbers)
 
 
 def refuse_sizes(
