@@ -162,6 +162,23 @@ def test_advice_names_the_command_that_is_there(
     assert (find_project(), StoreConfig().folder) == (None, tmp_path / ".caft_store")
 
 
+def test_an_installed_package_has_no_commit_of_a_repository_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from caft.pipeline import outputs
+
+    package = tmp_path / ".venv/lib/caft"
+    (package / "pipeline").mkdir(parents=True)
+    for words in (
+        ["init"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--allow-empty", "-m", "x"],
+    ):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setattr("caft.program.__file__", str(package / "program.py"))
+    monkeypatch.setattr(outputs, "__file__", str(package / "pipeline/outputs.py"))
+    assert outputs._git_commit() is None
+
+
 def test_doctor_fits_a_screen_and_shows_no_secret(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
-from caft.hydra_bridge import find_conf
+from caft.hydra_bridge import compose, find_conf
 from caft.run_config import KINDS, ONE_KIND, RunConfig
+from caft.teachers.api_key import check_address
+from caft.teachers.config import EndpointConfig
+from caft.teachers.prices import find_price
 
 CONF = find_conf()
 SWEEPS = CONF.parent / "multirun_sweeps"
@@ -32,6 +36,18 @@ def test_a_file_opens_with_its_purpose_and_a_command(file: Path) -> None:
     opening = [line for line in comment_lines(file) if "@package" not in line]
     assert len(opening[0]) > len("# a purpose")
     assert any(line.startswith("#   ") and "python train.py" in line for line in opening)
+
+
+def test_a_command_that_names_a_teachers_model_says_what_a_call_needs() -> None:
+    opening = "\n".join(line for file in FILES for line in comment_lines(file))
+    commands = opening.replace("\\\n#", "").splitlines()
+    named = [each for each in commands if "teacher.model=" in each and " -m " not in each]
+    assert len(named) > 5
+    for command in named:
+        teacher = compose(shlex.split(command.partition("train.py")[2])).teacher
+        assert isinstance(teacher, EndpointConfig)
+        check_address(teacher)
+        find_price(teacher)
 
 
 @pytest.mark.parametrize("file", GROUP_FILES, ids=label)

@@ -181,7 +181,7 @@ def test_money_is_not_spent_on_what_is_all_refused_and_the_advice_helps(
                 ledger_path=tmp_path / "l", progress=moments.append,
             )  # fmt: skip
         message = str(caught.value)
-        assert f"the first 20 replies of fake are all refused as {reason}, and no more" in message
+        assert f"fake wrote 20 replies first, all refused as {reason}, and no more" in message
         assert "20 of 30 replies are kept, 10 are missing" in message
         assert len(server.log) == 20
     assert {moment.total for moment in moments} == {30}

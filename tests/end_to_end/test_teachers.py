@@ -175,7 +175,7 @@ def test_replies_that_end_in_words_nobody_knows_are_not_bought_to_the_last(
     words = (*words, "until=distill", "teacher.keep=correct")
     run = workshop.run(*words)
     assert run.status == 2
-    assert "the first 20 replies of fake are all refused as not_finished: weird" in run.err
+    assert "fake wrote 20 replies first, all refused as not_finished: weird" in run.err
     assert len(server.log) == 20
     # Both ways out that it names lead on, and nothing is bought twice.
     insisting = workshop.run(*words, "teacher.probe_replies=0")

@@ -155,7 +155,7 @@ def test_a_waiting_process_is_killed(chain: Chain) -> None:
     os.kill(until(chain.waiting), signal.SIGKILL)
     status, output = chain.end(second)
     assert (status, chain.states()[1]) == (2, ("running", None)), output
-    assert "1 of 2 jobs of this sweep are still run by other processes" in output
+    assert "1 of 2 jobs of this sweep: still run by other processes" in output
     assert chain.runner() == runner
     finish(chain)
 

@@ -91,19 +91,29 @@ def test_wrong_logging_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("shows", [[], ["dry_run=true"], ["until=data"]])
 @pytest.mark.parametrize("word", [f"+{LOG}.handlers.file.nope=1", "hydra.verbose={caft:1}"])
 def test_wrong_logging_is_refused_before_a_run(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, shows: list[str]
 ) -> None:
-    assert word.partition("=")[0].split(".")[1] in refuse(capsys, word)
+    assert word.partition("=")[0].split(".")[1] in refuse(capsys, word, *shows)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [[], ["-m", "seed=1,2"]])
+def test_a_dry_run_makes_no_log(tmp_path: Path, words: list[str]) -> None:
+    elsewhere = f"{LOG}.handlers.file.filename={tmp_path}/run.log"
+    assert main(lambda config, context: 0, [*words, elsewhere, "dry_run=true"]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shows", [[], ["dry_run=true"]])
 @pytest.mark.parametrize("word", [f"{LOG}.root.level=NOPE", "hydra.verbose=3"])
 def test_wrong_logging_is_refused_before_a_sweep(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, shows: list[str]
 ) -> None:
-    assert word.partition("=")[0].split(".")[1] in refuse(capsys, "-m", "seed=1,2", word)
+    line = refuse(capsys, "-m", "seed=1,2", word, *shows)
+    assert word.partition("=")[0].split(".")[1] in line
     assert not list(tmp_path.iterdir())
 
 

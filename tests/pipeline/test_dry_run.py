@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from small_runs import TWO_STAGES, Finished, score_in_order
 
+from caft.errors import UserError
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.estimators import find_judge
 from caft.pipeline.planned import RUNS, PlannedStage, print_table
 from caft.pipeline.planner import Planner
+from caft.pipeline.preflight import check_prompts_and_start
 from caft.pipeline.results import Taught
 from caft.pipeline.stage_inputs import stage_tuning
 from caft.pipeline.stages import run_stages, split_scored
@@ -46,6 +48,17 @@ def test_an_empty_store_runs_every_stage_with_the_expected_rows(open_small: Open
     # Quantiles 0.25 and 0.75 of eight rows: six with answers, two with rationales.
     assert stages["tune 1"][1] == "{easy: answer, middle: answer}: about 6 rows x 1 epoch"
     assert stages["tune 2"][1] == "{hard: rationale}: about 2 rows x 2 epochs"
+
+
+@pytest.mark.parametrize("until", [[], ["until=score", "score.estimators=[cot_mean_entropy]"]])
+def test_a_plan_is_refused_where_the_run_would_be(open_small: Open, until: list[str]) -> None:
+    assert open_small().student  # it is made here
+    words = ["evaluation.max_new_tokens=100000", "score.chain.max_new_tokens=100000", *until]
+    with pytest.raises(UserError, match="leaves less than 100000 of the model's") as refused:
+        plan(open_small(*words, "dry_run=true"))
+    with pytest.raises(UserError, match="leaves less than") as run:
+        check_prompts_and_start(open_small(*words))
+    assert str(refused.value).partition(";")[2] == str(run.value).partition(";")[2]
 
 
 @pytest.mark.parametrize("until", ["score", "split", "distill", "tune", "evaluate"])

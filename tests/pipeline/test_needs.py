@@ -13,8 +13,15 @@ import yaml
 from caft.hydra_bridge import compose, find_conf
 from caft.pipeline import footprint
 from caft.pipeline.dry_run import plan_run
-from caft.pipeline.footprint import KNOWN, Shape, download_size, estimate_memory, shape_of
-from caft.pipeline.needs import describe_downloads, tell_needs
+from caft.pipeline.footprint import (
+    KNOWN,
+    Shape,
+    download_size,
+    estimate_memory,
+    estimate_teacher,
+    shape_of,
+)
+from caft.pipeline.needs import describe_downloads, describe_memory, tell_needs
 from caft.pipeline.workload import Load, fit_rate, load_of_tuning, measure_rates, seconds_of
 from caft.pipeline.workspace import Workspace
 from caft.records import Target
@@ -137,6 +144,44 @@ def test_memory_grows_with_what_is_trained_and_kept() -> None:
     assert peak(device="cpu") - peak() == pytest.approx(0.8e9)
 
 
+def test_a_peak_is_of_what_is_written() -> None:
+    shape = Shape(hidden=100, inner=300, layers=10, heads=100, kv=50, vocabulary=1000)
+
+    def most(*words: str) -> tuple[str, float]:
+        needed = estimate_memory(compose(words), shape, "cuda", "bfloat16")
+        return needed.part, needed.peak
+
+    answers = ["method=base", "evaluation.modes=[answer]", "evaluation.batch_size=999999"]
+    assert most(*answers)[0] == "scoring"
+    assert most(*answers, "tuning.answer_target=bracketed")[0] == "writing replies"
+    chains = ["until=score", "score.chain.batch_size=999", "score.chain.max_new_tokens=1000"]
+    assert most(*chains)[0] == "scoring"
+    part, peak = most(*chains, "score.estimators=[cot_mean_entropy]")
+    # Keys and values, of 2 bytes each, of 50 numbers in 10 layers.
+    assert part == "writing chains"
+    assert peak == pytest.approx(2 * shape.parameters + 999_000 * 2 * 10 * 50 * 2 + 0.2e9)
+    assert most(*chains, "score.estimators=[pass_rate]") == (part, peak)
+
+
+LOCAL = ["teacher=local_model", "teacher.id=Qwen/Qwen2.5-14B-Instruct"]
+
+
+def test_a_local_teacher_counts_where_it_is_asked(open_small: Open) -> None:
+    assert open_small().student  # it is made here
+    asks = ["method=distill", *LOCAL, "dry_run=true"]
+    told = describe_memory(open_small(*asks), 0)
+    assert "in the teacher's replies (14.8 billion weights" in told
+    assert "scoring" in describe_memory(open_small("until=score", *asks), 0)
+    gain = describe_memory(open_small("until=score", "score.estimators=[entropy_gain]", *asks), 0)
+    assert "in the teacher's scoring" in gain
+    told = describe_memory(open_small(*asks, "teacher.id=c/d"), 0)
+    assert told == "not known: the shape of c/d is known after its download"
+    config, shape = compose([*LOCAL, "teacher.batch_size=99"]), KNOWN[LOCAL[1][11:]]
+    peak = estimate_teacher(config, config.teacher, shape, "cuda", "bfloat16").peak
+    cached = 99 * 1024 * 2 * shape.layers * shape.kv * 2
+    assert peak == pytest.approx(2 * shape.parameters + cached + 0.2e9)
+
+
 def test_divided_weights_are_gathered_where_they_are_used() -> None:
     shape = Shape(hidden=100, inner=300, layers=10, heads=100, kv=50, vocabulary=1000, tied=False)
     words = ["tuning.batch_size=40", "tuning.lora.r=16", "until=tune"]
@@ -255,3 +300,4 @@ def test_a_missing_hub_model_is_a_download_of_its_size(tmp_path: Path, monkeypat
     words = ["model=phi3", "model.id=a/b", "teacher=local_model", "teacher.id=c/d"]
     other = describe_downloads(compose(words))
     assert other.startswith("a/b, size not known (a dry run asks no hub); c/d, size not known")
+    assert "c/d" not in describe_downloads(compose([*words, "until=score"]))

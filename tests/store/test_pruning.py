@@ -184,7 +184,7 @@ def test_damaged_artefacts_are_listed_and_pruned(
     assert f"{folder.name}" in out
     assert "damaged, made again by the next run that needs it" in out
     assert main(["--path", str(tmp_path), "prune", "--days", "0"]) == 0
-    assert "removed 1 artefacts and 0 interrupted ones" in capsys.readouterr().out
+    assert "removed 1 artefact and 0 interrupted ones" in capsys.readouterr().out
     assert list((tmp_path / "tune").iterdir()) == []
 
 
@@ -199,7 +199,7 @@ def test_the_list_has_everything_that_takes_room(
     assert main(["--path", str(tmp_path), "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"tune      {folder.name}")
-    assert lines[1].startswith("1 artefacts, ")
+    assert lines[1].startswith("1 artefact, ")
     assert lines[2].startswith(f"tune      {folder.name}")
     assert "1 damaged, set aside, " in lines[3]
     assert lines[4].startswith("1 interrupted, ")

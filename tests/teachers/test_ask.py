@@ -21,6 +21,7 @@ from caft.teachers.ask import ask_all
 from caft.teachers.client import explain_connection
 from caft.teachers.config import MaxTokensField, OpenAITeacherConfig, Unanswered
 from caft.teachers.ledger import Ledger
+from caft.teachers.prices import Caps
 from caft.teachers.replies import LedgerEntry, Request, TeacherReply, prepare
 
 
@@ -81,7 +82,7 @@ def test_a_thousand_questions_at_thirty_percent_faults(server, tmp_path):
 def test_a_question_that_always_fails_stops_the_run_and_keeps_the_rest(server, tmp_path):
     server.write = lambda call: 1 / 0 if call.question == "q3" else "[[A]]"
     config = make_config(server, retries=2)
-    with pytest.raises(UserError, match=r"1 requests have no reply .*\(1x connection dropped\)"):
+    with pytest.raises(UserError, match=r"no reply to 1 request .*\(1x connection dropped\)"):
         ask_all(ask_for(9), config, tmp_path / "l")
     assert len(rows(tmp_path / "l")) == 8
     dropped = ask_all(
@@ -293,7 +294,7 @@ def test_concurrency_is_the_most_at_once(server, tmp_path):
 ])  # fmt: skip
 def test_bodies_that_are_no_completion_end_in_one_line(server, tmp_path, raw):
     server.raw = raw
-    with pytest.raises(UserError, match="no reply from"):
+    with pytest.raises(UserError, match="gave no reply to"):
         ask_all(ask_for(1), make_config(server, retries=1), tmp_path / "l")
     assert len(server.log) == 2
 
@@ -335,7 +336,7 @@ def test_one_broken_verdict_takes_no_other_question_with_it(server, tmp_path):
     healthy = server._completion
     null = {"choices": [{"message": None}], "usage": "free"}
     server._completion = lambda call: null if call.question == "q3" else healthy(call)
-    with pytest.raises(UserError, match=r"1 requests have no reply .*not a chat completion\)"):
+    with pytest.raises(UserError, match=r"no reply to 1 request .*not a chat completion\)"):
         ask_all(ask_for(25), make_config(server, retries=1), tmp_path / "l")
     assert len(rows(tmp_path / "l")) == 24
 
@@ -565,6 +566,22 @@ def test_calls_are_capped_exactly_retries_included(server, tmp_path):
     ask_all(ask_for(60), make_config(server, max_calls=300), tmp_path / "l")
     assert len(server.bought()) == 60
     assert set(server.bought().values()) == {1}
+
+
+def test_a_cap_is_explained_though_another_run_gives_its_calls_back(server, tmp_path, monkeypatch):
+    other = Ledger(tmp_path / "l", "fake")
+    other.claim([("x", 0.0), ("y", 0.0)], Caps())
+    claim = Ledger.claim
+
+    def claim_early(ledger, wanted, caps):
+        claims = claim(ledger, wanted, caps)
+        other.release(["x", "y"])
+        return claims
+
+    monkeypatch.setattr(Ledger, "claim", claim_early)
+    with pytest.raises(UserError, match=r"max_calls is 2 and 2 calls were made.*max_calls=3"):
+        ask_all(ask_for(1), make_config(server, max_calls=2), tmp_path / "l")
+    other.close()
 
 
 def test_what_is_in_the_ledger_needs_no_budget(server, tmp_path):

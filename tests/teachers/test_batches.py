@@ -304,7 +304,7 @@ def test_an_endpoint_without_batches(server, tmp_path, probe):
 
 def test_a_live_run_does_not_buy_what_is_in_a_batch(server, place, tmp_path, monkeypatch):
     interrupt(server, place, monkeypatch)
-    with pytest.raises(UserError, match=r"3 of 4 requests are in a batch .*teacher.batch=true"):
+    with pytest.raises(UserError, match=r"has 3 of 4 requests, .*teacher.batch=true"):
         ask_all(ask_for(4), make_config(server, batch=False), place)
     assert not server.log
     with pytest.raises(UserError, match="have taken the results of their batches"):
@@ -455,7 +455,7 @@ def test_a_server_that_sends_something_else(server, tmp_path, body):
 def test_rows_that_expired_are_sent_again_as_often_as_a_live_call(server, place):
     server.batches.ends = ["expired"]
     server.batches.outcome = lambda q, times: "expired" if q in ("q1", "q3") else "ok"
-    with pytest.raises(UserError, match=r"2 requests have no reply .*2x batch_expired.*3 of 5"):
+    with pytest.raises(UserError, match=r"no reply to 2 requests .*2x batch_expired.*3 of 5"):
         ask_all(ask_for(5), make_config(server, retries=2), place)
     assert server.batches.sent["q1"] == 3
     server.batches.outcome = lambda q, times: "ok"
@@ -496,7 +496,7 @@ def test_a_row_that_is_never_answered_is_sent_as_often_as_retries_allow_over_all
     """Each time may be paid for, so no new run, nor another host, begins to count anew."""
     server.batches.outcome = lambda q, times: "missing" if q == "q1" else "ok"
     lost = (
-        r"1 requests have no reply .*1x sent 2 times without a result, which may have cost (\S+) "
+        r"no reply to 1 request .*1x sent 2 times without a result, which may have cost (\S+) "
         r"USD\); 2 of 3 replies are kept: set teacher.retries=2 or more to send"
     )
     for _ in range(2):
@@ -537,12 +537,12 @@ def test_a_lost_row_is_not_sent_while_another_run_settles_it(server, place, monk
     def look_late(ledger, keys):
         found = look(ledger, keys)
         monkeypatch.setattr(BatchLedger, "_find_batches", look)
-        with pytest.raises(UserError, match="sent 1 times"):
+        with pytest.raises(UserError, match="sent 1 time "):
             ask_all(ask_for(1), make_config(server, retries=0), place)
         return found
 
     monkeypatch.setattr(BatchLedger, "_find_batches", look_late)
-    with pytest.raises(UserError, match="sent 1 times"):
+    with pytest.raises(UserError, match="sent 1 time "):
         ask_all(ask_for(1), make_config(server, retries=0), place)
     assert server.batches.bought == {"q0": 1}
 

@@ -210,7 +210,7 @@ def test_postgres_compares_its_indexes_where_it_may(amcheck, capsys):
     place = amcheck.address()
     buy(place, "a", "b")
     assert main(["check", place]) == 0
-    assert capsys.readouterr().out.endswith("so is what they cost\n")
+    assert capsys.readouterr().out.endswith("as they were written\n")
     ready = f"UPDATE pg_index SET indisready = {{}} WHERE indexrelid = {INDEX}"
     amcheck.execute(
         "CREATE TEMP TABLE kept AS SELECT * FROM caft_ledger.replies WHERE key = 'b'",
@@ -276,7 +276,7 @@ def test_an_old_ledger_keeps_every_reply_and_gets_its_checksums(place, tmp_path,
         assert len(ledger.replies(f"{n:04}" for n in range(1100))) == 1100
         assert ledger.spending() == Spending(calls=1100, usd=1100.0)
     assert main(["check", str(place)]) == 0
-    assert "all 1100 replies are as they were written" in capsys.readouterr().out
+    assert "1,100 replies and what was paid are as they were written" in capsys.readouterr().out
 
 
 def test_a_check_before_a_run_leaves_an_old_ledger_as_old_as_it_is(make_place, monkeypatch):

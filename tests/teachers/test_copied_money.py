@@ -80,8 +80,8 @@ def test_what_comes_in_several_bites_is_counted_over_all_of_them(tmp_path: Path)
     assert copy_ledger(str(one), str(two)) == Copied(replies=501)
     assert copy_ledger(str(one), f"sqlite:///{two}") == Copied(known=501)
     assert Copied(replies=2, known=3, others=1).line() == (
-        "copied 2 replies, 3 were there already, 1 of them bought there on their own and kept so; "
-        "all 5 were compared"
+        "copied 2 replies, found 3 there, 1 of them bought there on their own and kept so; "
+        "compared 5"
     )
 
 
@@ -94,9 +94,7 @@ def test_a_copy_writes_nothing_to_its_source_which_may_be_open(tmp_path: Path) -
     one, two = tmp_path / "one", tmp_path / "two"
     buy(one, "a")
     (count := tmp_path / "one.count").unlink()
-    assert copy_ledger(str(one), str(two)).line() == (
-        "copied 1 replies, 0 were there already; all 1 were compared"
-    )
+    assert copy_ledger(str(one), str(two)).line() == ("copied 1 reply, found 0 there; compared 1")
     assert spending(two) == Spending(calls=1, usd=0.25)
     with Ledger(one, "m") as idle:
         idle.claim([("b", 1.0)], Caps())

@@ -251,6 +251,8 @@ def test_a_reached_cap_says_by_how_much_to_raise_it() -> None:
         "teacher.max_calls is 7 and 7 calls were made; 2 more replies would cost about 0.4000 USD, "
         "at most 1.2500: set teacher.max_calls=9 or more, and run again"
     )
+    one = explain_cap(endpoint(max_calls=1), Spending(calls=1), [0.5], [0.5])
+    assert one.startswith("teacher.max_calls is 1 and 1 call was made; 1 more reply would cost ")
     told = explain_cap(endpoint(budget_usd=1.5), spent, [], [0.5, 0.75])
     assert told == (
         "teacher.budget_usd is 1.5 and 1.2500 USD are spent, 0.2500 of it for calls without a "

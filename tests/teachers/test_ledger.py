@@ -382,7 +382,7 @@ def test_a_process_that_is_killed_has_noted_that_there_are_replies(tmp_path):
     for file in tmp_path.glob("l*"):
         if file.suffix != ".count":
             file.unlink()
-    with pytest.raises(UserError, match="is missing, and had 1 replies"):
+    with pytest.raises(UserError, match="is missing, and had 1 reply:"):
         Ledger(tmp_path / "l", "m")
 
 

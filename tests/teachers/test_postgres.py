@@ -282,7 +282,7 @@ def test_the_command_and_what_it_refuses(tmp_path, capsys):
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     buy(tmp_path / "one", entry("a"))
     assert main(["copy", one, two]) == 0
-    assert "copied 1 replies, 0 were there already; all 1 were compared" in capsys.readouterr().out
+    assert "copied 1 reply, found 0 there; compared 1" in capsys.readouterr().out
     with Ledger(tmp_path / "one", "m") as ledger:
         ledger.claim([("b", 1.0)], Caps())
         assert main(["copy", one, two]) == 2

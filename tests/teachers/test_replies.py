@@ -263,7 +263,7 @@ def test_requests_that_are_in_a_batch_are_not_bought_live(tmp_path: Path) -> Non
         _refuse_batched(ledger, requests, endpoint())
         ledger.claim([(request.key, 1.0) for request in requests[:2]], Caps())
         assert ledger.hand_over("file-1", 2, "batch-1")
-        told = r"^2 of 3 requests are in a batch at \S+ \({}\) and .*; set teacher.batch=true"
+        told = r"^a batch at \S+ \({}\) has 2 of 3 requests, .*; set teacher.batch=true"
         with pytest.raises(UserError, match=told.format("file-1")):
             _refuse_batched(ledger, requests, endpoint())
         ledger.note_created(ledger.find_batches([requests[0].key])[0], "batch_7")
@@ -277,12 +277,11 @@ def workers(**given: Any) -> Any:
     reply = TeacherReply(key="a", usd=0.25)
     throttle = Throttle(config, answered=True)
     throttle.message = given.pop("message", "")
-    ledger = SimpleNamespace(spending=lambda: Spending(calls=2, usd=0.25))
     return SimpleNamespace(**{
-        "config": config, "stopped": "", "advice": "mend it", "capped": False,
+        "config": config, "stopped": "", "advice": "mend it", "capped": None,
         "again": "run the same command again to ask for the rest",
         "replies": {"a": reply}, "unanswered": {"b": "HTTP 503"}, "throttle": throttle,
-        "ledger": ledger, "progress": lambda: AskProgress(done=3, total=5, failed=1), **given,
+        "progress": lambda: AskProgress(done=3, total=5, failed=1), **given,
     })  # fmt: skip
 
 
@@ -298,15 +297,15 @@ def test_what_a_user_is_told_of_missing_replies() -> None:
     with pytest.raises(UserError) as caught:
         _refuse_missing(workers(message="slow"), requests)
     assert str(caught.value) == (
-        f"1 requests have no reply from {FAR} after all retries (1x HTTP 503); the server says: "
+        f"{FAR} gave no reply to 1 request after all retries (1x HTTP 503); the server says: "
         "slow; 2 of 5 replies are kept: run the same command again to ask for the rest, or set "
         "teacher.unanswered=drop to continue without them"
     )
-    capped = workers(config=endpoint(max_calls=2), capped=True)
+    capped = workers(config=endpoint(max_calls=2), capped=Spending(calls=2, usd=0.25))
     with pytest.raises(UserError) as caught:
         _refuse_missing(capped, requests)
     assert str(caught.value) == (
-        "teacher.max_calls is 2 and 2 calls were made; 1 more replies would cost about 0.2500 "
+        "teacher.max_calls is 2 and 2 calls were made; 1 more reply would cost about 0.2500 "
         "USD, at most 0.5000: set teacher.max_calls=3 or more, and run again; 2 of 5 replies are "
         "kept"
     )
@@ -458,6 +457,6 @@ def test_before_a_batch_the_first_are_asked_live_once(
     with BatchLedger(tmp_path / "l", "m", sends=True) as ledger:
         ledger.claim([(prepare(ask("g"), config).key, 1.0)], Caps())
         ledger.hand_over("file-2", 1, "batch-2")
-    with pytest.raises(UserError, match=r"1 of 2 requests are in a batch at \S+:9/v1 \(file-2\)"):
+    with pytest.raises(UserError, match=r"a batch at \S+:9/v1 \(file-2\) has 1 of 2 requests"):
         ask_all([ask("g"), ask("h")], as_live(config), tmp_path / "l")
     assert len(asked) == made

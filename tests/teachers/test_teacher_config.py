@@ -7,11 +7,11 @@ import pytest
 from caft.errors import UserError
 from caft.score.config import JudgeConfig
 from caft.teachers.address import is_loopback, same_place
-from caft.teachers.api_key import ApiKey, check_endpoint, read_key
+from caft.teachers.api_key import ApiKey, check_address, read_key
 from caft.teachers.client import Endpoint
 from caft.teachers.config import MaxTokensField, OpenAITeacherConfig, PriceConfig
 from caft.teachers.outcome import classify_status, read_retry_after
-from caft.teachers.prices import cost_usd, find_price, worst_usd
+from caft.teachers.prices import check_paid, cost_usd, find_price, worst_usd
 from caft.teachers.progress import AskProgress
 from caft.teachers.replies import Request, prepare
 from caft.teachers.secrets import refuse_secret_variables
@@ -41,12 +41,15 @@ def make(**dials):
 def test_endpoints_that_cannot_be_asked(monkeypatch, dials, words):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(UserError, match=words):
-        check_endpoint(make(**dials))
+        check_paid(make(**dials), pays=True)
+    if dials:
+        with pytest.raises(UserError, match=words):
+            check_paid(make(**dials), pays=False)
 
 
 def test_a_judges_dials_are_named_where_they_stand():
     with pytest.raises(UserError, match=r"^score\.judge\.base_url is not set"):
-        check_endpoint(JudgeConfig(model="m"))
+        check_address(JudgeConfig(model="m"))
     with pytest.raises(UserError, match=r"give score\.judge\.usd_per_million_prompt_tokens and"):
         find_price(JudgeConfig(base_url=FAR, model="m"))
     with pytest.raises(UserError, match=r"^score\.judge\.concurrency is 0"):
@@ -157,12 +160,12 @@ def test_garbage_in_proxy_variables_is_named_before_anything_is_sent(monkeypatch
         with monkeypatch.context() as patch:
             patch.setenv(variable, value)
             with pytest.raises(UserError, match=f"variable {variable} .*{words}") as caught:
-                check_endpoint(make())
+                check_address(make())
             assert value not in str(caught.value) or len(value) < 8
-            check_endpoint(make(base_url="http://127.0.0.1:1/v1"))  # no proxy is asked for that
+            check_address(make(base_url="http://127.0.0.1:1/v1"))  # no proxy is asked for that
     monkeypatch.setenv("HTTPS_PROXY", "proxy.example.com:3128")
     monkeypatch.setenv("ALL_PROXY", "http://me:hunter2@proxy:3128/")
-    check_endpoint(make())
+    check_address(make())
 
 
 def test_whatever_else_the_client_cannot_be_set_up_with_ends_in_one_line(monkeypatch):

@@ -10,6 +10,7 @@ from functools import partial
 from caft.distill.accept import judge_reply
 from caft.distill.forecast import Asked, CostForecast, Range, forecast_cost
 from caft.distill.inputs import DistillInputs, from_reply
+from caft.errors import count_of
 from caft.records import Rationale
 from caft.teachers.ask import as_live, ask_all, find_replies
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
@@ -89,8 +90,8 @@ def _object_to(
         return ""
     (reason,) = reasons
     return (
-        f"the first {len(replies)} replies of {teacher.model} are all refused as {reason}, and no "
-        f"more were bought: {advise(reason)}; or set teacher.probe_replies=0 to buy them all"
+        f"{teacher.model} wrote {count_of(len(replies), 'reply')} first, all refused as {reason}, "
+        f"and no more were bought: {advise(reason)}; or set teacher.probe_replies=0 to buy them all"
     )
 
 
@@ -265,7 +266,9 @@ def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spen
     if endpoint.max_calls is not None:
         calls = max(0, endpoint.max_calls - spent.calls)
         if forecast.calls.high > calls:
-            notes.append(f"{endpoint.group}.max_calls={endpoint.max_calls} leaves {calls} calls")
+            notes.append(
+                f"{endpoint.group}.max_calls={endpoint.max_calls} leaves {count_of(calls, 'call')}"
+            )
     return " and ".join(notes)
 
 

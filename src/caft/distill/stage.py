@@ -11,7 +11,6 @@ from caft.distill.local import check_local, write_locally
 from caft.distill.written import check_file, check_worked, write_from_file, write_worked
 from caft.packed import pack
 from caft.records import Rationale, Target
-from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.config import (
     EndpointConfig,
     FileTeacherConfig,
@@ -20,7 +19,7 @@ from caft.teachers.config import (
     TeacherConfig,
 )
 from caft.teachers.ledger import Place
-from caft.teachers.prices import find_price, look_up_price
+from caft.teachers.prices import check_paid
 from caft.text.prompts import Prompt
 
 
@@ -52,11 +51,7 @@ def check_teacher(
     """
     match teacher:
         case OpenAITeacherConfig():
-            check_address(teacher)
-            look_up_price(teacher)
-            if pays:
-                check_endpoint(teacher)
-                find_price(teacher)
+            check_paid(teacher, pays=pays)
         case LocalModelTeacherConfig():
             check_local(teacher, fetch=pays)
         case FileTeacherConfig():

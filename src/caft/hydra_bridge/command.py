@@ -132,10 +132,11 @@ def _run_once(run: Run, hydra: Hydra, name: str, overrides: list[str]) -> int:
         raise UserError("hydra.run.dir is empty; leave it out, or give a folder")
     expand_further(composed)
     config = build_run_config(without_hydra(composed))
+    folder = Path(composed.hydra.run.dir)
     if config.only_shows:
+        check_logging(composed, folder, opens=False)
         configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
         return run_dry(run, config, composed)
-    folder = Path(composed.hydra.run.dir)
     refuse_finished_folder(folder)
     refuse_unwritable_folder(folder)
     check_logging(composed, folder)

@@ -212,7 +212,10 @@ def main_job(run: Run, folder: Path) -> int:
 
 def _run_frozen(run: Run, folder: Path, caught: Caught) -> int:
     if not (folder / FROZEN).is_file():
-        say(f"{folder} is no job of a sweep: it has no {FROZEN}; give one of its numbered folders")
+        say(
+            f"{folder} is no job of a sweep: it has no {FROZEN}; give the folder of one job, which "
+            "is inside the sweep's"
+        )
         return USER_MUST_ACT
     frozen: _Frozen = json.loads((folder / FROZEN).read_text(encoding="utf-8"))
     composed = create_resolved(frozen["config"])

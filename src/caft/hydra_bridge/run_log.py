@@ -44,15 +44,15 @@ class RunLog(logging.FileHandler):
             self._lost = ""
 
 
-def check_logging(composed: DictConfig, folder: Path) -> None:
+def check_logging(composed: DictConfig, folder: Path, *, opens: bool = True) -> None:
     """UserError if `hydra.job_logging`, `hydra.hydra_logging` or `hydra.verbose` is wrong.
 
     Both are set up once as a trial, since only their classes can check their settings. Files in
-    `folder`, the output folder that does not exist yet, are not opened.
+    `folder`, the output folder that does not exist yet, are not opened, and none without `opens`.
     """
     _refuse_bad_verbose(read_verbose(composed.hydra))
     for name in ("hydra_logging", "job_logging"):
-        settings = _read_settings(composed, name, folder)
+        settings = _read_settings(composed, name, folder, opens=opens)
         try:
             configure_log(OmegaConf.create(settings), False)
         except Exception as error:  # whatever a handler's or a formatter's class raises
@@ -68,15 +68,18 @@ def read_verbose(hydra: DictConfig) -> bool | str | list[str]:
     return values["verbose"]  # type: ignore[call-overload, index]
 
 
-def _read_settings(composed: DictConfig, name: str, folder: Path) -> dict[str, object]:
+def _read_settings(
+    composed: DictConfig, name: str, folder: Path, *, opens: bool
+) -> dict[str, object]:
     trial = composed.copy()
     with open_dict(trial):
         trial.hydra.runtime.output_dir = str(folder)
     settings = OmegaConf.to_container(trial.hydra[name], resolve=True)
     assert isinstance(settings, dict)
     for handler in (settings.get("handlers") or {}).values():
-        if isinstance(handler, dict) and folder in Path(str(handler.get("filename"))).parents:
-            handler["filename"] = os.devnull
+        if isinstance(handler, dict) and (file := handler.get("filename")):
+            inside = folder in Path(str(file)).parents
+            handler["filename"] = file if opens and not inside else os.devnull
     return {str(key): value for key, value in settings.items()}
 
 

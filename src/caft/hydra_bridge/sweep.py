@@ -75,9 +75,10 @@ def run_sweep(
     a dry run the plans of the jobs are printed and nothing is written.
     """
     master = _compose_sweep(hydra, name, overrides)
-    if _only_shows(master):
-        return _plan_sweep(hydra, master, run)
     folder = Path(master.hydra.sweep.dir)
+    if _only_shows(master):
+        check_logging(master, folder, opens=False)
+        return _plan_sweep(hydra, master, run)
     refuse_unwritable_folder(folder)
     refuse_finished_run_for_sweep(folder)
     check_logging(master, folder)
@@ -336,13 +337,13 @@ def _conclude(folder: Path, planned: set[str], began: str) -> int:
     failed = [job for job in jobs if job.state in (job_table.FAILED, job_table.STOPPED)]
     if failed:
         say(
-            f"{len(failed)} of {len(jobs)} jobs of this sweep failed; the same command runs "
-            f"them again, each one's log is in its folder under {folder}"
+            f"{len(failed)} of {count_of(len(jobs), 'job')} of this sweep failed; the same command "
+            f"runs again what failed, each job's log is in its folder under {folder}"
         )
     if running:
         say(
-            f"{len(running)} of {len(jobs)} jobs of this sweep are still run by other processes; "
-            f"the same command waits for them, their logs are in {folder}"
+            f"{len(running)} of {count_of(len(jobs), 'job')} of this sweep: still run by other "
+            f"processes; the same command waits for that, each job's log is under {folder}"
         )
     return job_table.worst_status(jobs)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from caft.data import NotHereError
 from caft.data.further import naming_further
+from caft.evaluate.stage import ReplyInputs
 from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
+from caft.packed import pack
 from caft.pipeline.data_table import show_first_row
 from caft.pipeline.needs import tell_needs
 from caft.pipeline.planned import RUNS, PlannedStage, print_table
 from caft.pipeline.planner import Planner
 from caft.pipeline.preflight import (
+    AskedStage,
     check_gold_room,
     further_stages,
     later_stages,
@@ -20,6 +25,7 @@ from caft.pipeline.preflight import (
 from caft.pipeline.sharded import refuse_undivided
 from caft.pipeline.workspace import Workspace
 from caft.run_config import RunConfig, RunContext
+from caft.score.config import PublishedScoreConfig
 
 
 def print_plan(config: RunConfig, context: RunContext) -> None:
@@ -47,12 +53,25 @@ def plan_run(workspace: Workspace) -> list[PlannedStage]:
         check_gold_room(workspace)
         refuse_without_thinking(workspace)
         refuse_undivided(workspace)
-        for stage in later_stages(workspace):
-            stage.refuse_mode()
+        scores = not isinstance(workspace.config.score, PublishedScoreConfig)
+        for stage in [*([workspace.base_scoring] if scores else []), *later_stages(workspace)]:
+            _check_longest(workspace, stage)
         for name, further in further_stages(workspace):
             with naming_further(name):
-                further.refuse_mode()
+                _check_longest(workspace, further)
         return Planner(workspace, workspace.student).plan()
     downloads = isinstance(model, HubModelConfig)
     work = f"download {model.id}" if downloads else "made once, in the model cache"
     return [PlannedStage("model", RUNS, work), *Planner(workspace, None).plan()]
+
+
+def _check_longest(workspace: Workspace, stage: AskedStage) -> None:
+    """As a run checks all prompts of a stage, by the longest question: a sweep has many plans.
+
+    An engine is not asked, which may be a server.
+    """
+    if workspace.store.find(stage) or not stage.questions:
+        return
+    longest = max(stage.questions, key=lambda each: len(each.text) + sum(map(len, each.options)))
+    alone = replace(stage, questions=pack([longest]))
+    (replace(alone, engine=None) if isinstance(alone, ReplyInputs) else alone).check()

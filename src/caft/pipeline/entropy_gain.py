@@ -18,9 +18,8 @@ from caft.records import AnswerScore
 from caft.run_config import RunConfig
 from caft.score.config import ModelScoreConfig
 from caft.score.options import OPTION_GAIN, refuse_shared_beginnings
-from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.config import EndpointConfig, LocalModelTeacherConfig, OpenAITeacherConfig
-from caft.teachers.prices import find_price
+from caft.teachers.prices import check_paid
 from caft.teachers.replies import for_alternatives
 from caft.text.prompts import Prompt, Wanted, write_prompt
 
@@ -80,11 +79,7 @@ def find_option_teacher(config: RunConfig) -> EndpointConfig:
 
 def _check_option_teacher(workspace: Workspace) -> None:
     config = workspace.config
-    teacher = find_option_teacher(config)
-    check_address(teacher)
-    if not config.dry_run:
-        check_endpoint(teacher)
-        find_price(teacher)
+    check_paid(find_option_teacher(config), pays=not config.dry_run)
     for question in workspace.questions.train:
         refuse_shared_beginnings(question, config.dataset.prompt.option_ids)
 

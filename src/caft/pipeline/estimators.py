@@ -36,9 +36,8 @@ from caft.score.options import OPTION_GAIN, ask_options
 from caft.score.samples import estimate_samples
 from caft.score.stage import ScoreInputs, ask_judge
 from caft.store import StageKind, measured
-from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
-from caft.teachers.prices import find_price
+from caft.teachers.prices import check_paid
 from caft.text.follow_up import read_follow_up
 
 if TYPE_CHECKING:
@@ -61,11 +60,7 @@ def check_estimators(config: RunConfig, questions: Sequence[Question]) -> None:
             )
         _refuse_without_values(name, questions)
     if Need.judge in wanted_needs(config):
-        judge = find_judge(config)
-        check_address(judge)
-        if not config.dry_run:
-            check_endpoint(judge)
-            find_price(judge)
+        check_paid(find_judge(config), pays=not config.dry_run)
 
 
 def _refuse_without_values(name: str, questions: Sequence[Question]) -> None:

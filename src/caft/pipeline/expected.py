@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 from caft.estimators import ESTIMATORS, Need
+from caft.packed import values_of
 from caft.pipeline.matched_budget import likely_asked
 from caft.pipeline.rescoring import most_asked
 from caft.pipeline.results import Scored
@@ -101,8 +102,8 @@ def expected_rows(workspace: Workspace, split: SplitResult | None, stage: StageC
     if split is None:
         sizes = {name: expected_share(config, name) * len(train) for name in stage.targets}
     else:
-        placed = [split.complexity_of[question.id] for question in train]
-        sizes = {name: float(placed.count(name)) for name in stage.targets}
+        counts = split.count(values_of(train, "id"))
+        sizes = {name: float(counts[name]) for name in stage.targets}
     return round(
         sum(
             len(stage.shares[name]) * min(stage.draw.get(name, size), size)

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caft.models.config import tokens_of_a_pass
+from caft.pipeline.steps import asks_one_token, list_steps, scoring_of, steps_of, tunes
 from caft.run_config import RunConfig, Until
+from caft.store import StageKind
+from caft.teachers.config import LocalModelTeacherConfig
 from caft.tune.config import Adapter
 
 BYTES = {"bfloat16": 2, "float32": 4}
@@ -126,32 +129,55 @@ def download_size(model_id: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The expected peak in bytes, and the part of the run that has it."""
+    """The expected peak in bytes, the part of the run that has it, and the model there."""
 
     peak: float
     part: str
-    weights: float
+    shape: Shape
+    dtype: str
+
+    @property
+    def weights(self) -> float:
+        """Bytes of the model's weights."""
+        return float(self.shape.parameters * BYTES[self.dtype])
 
 
 def estimate_memory(
     config: RunConfig, shape: Shape, device: str, dtype: str, longest: int = 0
 ) -> Memory:
-    """The highest of reading, writing and tuning, on one device.
+    """The student's highest of reading, writing and tuning, on one device.
 
     `longest` is the longest training row in tokens, where it is known. For the embedded model the
     measured peaks of tuning were 5 to 15% lower.
     """
-    program = _PROGRAM if device == "cpu" else 0.0
-    weights = float(shape.parameters * BYTES[dtype])
-    peaks = {"scoring": program + weights + _of_reading(shape, device, dtype) + _LOGITS}
-    order = list(Until)
-    if order.index(config.until) >= order.index(Until.tune) and config.method.stages:
-        peaks["tuning"] = program + _of_tuning(config, shape, device, dtype, longest) + _LOGITS
-    if order.index(config.until) >= order.index(Until.evaluate):
-        cached = _of_writing(config, shape, device, dtype)
-        peaks["writing replies"] = program + weights + cached + _LOGITS
+    weights = shape.parameters * BYTES[dtype]
+    peaks = {"scoring": weights + _of_reading(shape, device, dtype)}
+    chain = scoring_of(config).chain
+    if {step.kind for step in list_steps(config)} & {StageKind.chains, StageKind.samples}:
+        tokens = chain.batch_size * chain.max_new_tokens
+        peaks["writing chains"] = weights + _of_writing(tokens, shape, device, dtype)
+    if tunes(config):
+        peaks["tuning"] = _of_tuning(config, shape, device, dtype, longest)
+    if tokens := _written_at_once(config):
+        peaks["writing replies"] = weights + _of_writing(tokens, shape, device, dtype)
     part = max(peaks, key=lambda each: peaks[each])
-    return Memory(peaks[part], part, weights)
+    return Memory(_beside(device) + peaks[part], part, shape, dtype)
+
+
+def estimate_teacher(
+    config: RunConfig, teacher: LocalModelTeacherConfig, shape: Shape, device: str, dtype: str
+) -> Memory:
+    """A local teacher's, which is loaded while the student is not."""
+    peak, part = _of_reading(shape, device, dtype), "the teacher's scoring"
+    if any(step.kind is StageKind.distill for step in list_steps(config)):
+        cached = _of_writing(teacher.batch_size * teacher.max_tokens, shape, device, dtype)
+        peak, part = max(peak, cached), "the teacher's replies"
+    return Memory(_beside(device) + shape.parameters * BYTES[dtype] + peak, part, shape, dtype)
+
+
+def _beside(device: str) -> float:
+    """Bytes of all that is no model."""
+    return _LOGITS + (_PROGRAM if device == "cpu" else 0.0)
 
 
 def _of_reading(shape: Shape, device: str, dtype: str) -> float:
@@ -195,11 +221,17 @@ def _gathered(config: RunConfig, shape: Shape) -> int:
     return outside + 2 * shape.layer if config.trainer.shards else 0
 
 
-def _of_writing(config: RunConfig, shape: Shape, device: str, dtype: str) -> float:
-    """Keys and values of all replies that are written at once."""
+def _written_at_once(config: RunConfig) -> int:
+    """The most tokens of replies that an evaluation holds; 0 where it writes none."""
     evaluation = config.evaluation
+    if all(asks_one_token(config, step) for step in steps_of(config, Until.evaluate)):
+        return 0
     answers = [evaluation.max_new_tokens, *(each.max_new_tokens for each in config.further)]
-    tokens = evaluation.batch_size * (max(answers) + (evaluation.max_thinking_tokens or 0))
+    return evaluation.batch_size * (max(answers) + (evaluation.max_thinking_tokens or 0))
+
+
+def _of_writing(tokens: int, shape: Shape, device: str, dtype: str) -> float:
+    """Keys and values of all replies that are written at once."""
     if device == "cpu":
         tokens = min(tokens, _MOST_CACHED)
     return float(tokens * 2 * shape.layers * shape.kv * BYTES[dtype])

@@ -107,8 +107,8 @@ def _settle(
     count: int,
     budget: MatchedBudget,
 ) -> SplitResult:
-    placed = list(reference.complexity_of.values())
-    sizes = {name: placed.count(name) for name in budget.split.classes}
+    counts = reference.count(reference.complexity_of)
+    sizes = {name: counts[name] for name in budget.split.classes}
     matched = place_matched(order, count, budget.taught, sizes)
     moved = {name: matched.get(name, usual) for name, usual in split.complexity_of.items()}
     return SplitResult(complexity_of=moved, thresholds=())

@@ -9,8 +9,15 @@ from caft.errors import count_of
 from caft.models.config import HubModelConfig, ModelConfig
 from caft.models.loading import name_dtype
 from caft.models.sources.locate import find_model
-from caft.pipeline.footprint import download_size, estimate_memory, shape_of
+from caft.pipeline.footprint import (
+    Memory,
+    download_size,
+    estimate_memory,
+    estimate_teacher,
+    shape_of,
+)
 from caft.pipeline.planned import RUNS, PlannedStage
+from caft.pipeline.steps import asks_local_teacher
 from caft.pipeline.workload import Rates, measure_rates, seconds_of
 from caft.pipeline.workspace import Workspace
 from caft.report.wording import duration, memory
@@ -70,21 +77,25 @@ def describe_whole_time(plan: Sequence[PlannedStage], rates: Rates) -> str:
 
 
 def describe_memory(workspace: Workspace, longest: int) -> str:
-    """The peak, by the model's shape and dtype, the batch, its longest row and what is trained."""
+    """The peak, by the models' shapes and dtypes, batches, the longest row and what is trained."""
     from caft.trainers.devices import pick_device
 
-    config, model = workspace.config, workspace.config.model
-    shape = shape_of(model.id, find_model(model))
-    if shape is None:
-        when = "after its download" if isinstance(model, HubModelConfig) else "once it is made"
-        return f"{_NO_RATE}: the shape of {model.path or model.id} is known {when}"
-    device = pick_device(config.trainer)
-    dtype = name_dtype(model, device)
-    needed = estimate_memory(config, shape, device, dtype, longest)
+    config, device = workspace.config, pick_device(workspace.config.trainer)
+    needs: list[Memory] = []
+    for model in list_models(config):
+        shape, dtype = shape_of(model.id, find_model(model)), name_dtype(model, device)
+        if shape is None:
+            when = "after its download" if isinstance(model, HubModelConfig) else "once it is made"
+            return f"{_NO_RATE}: the shape of {model.path or model.id} is known {when}"
+        if model is config.model:
+            needs.append(estimate_memory(config, shape, device, dtype, longest))
+        elif isinstance(config.teacher, LocalModelTeacherConfig):
+            needs.append(estimate_teacher(config, config.teacher, shape, device, dtype))
+    most = max(needs, key=lambda each: each.peak)
     return (
-        f"about {memory(round(needed.peak))} on {device} at the highest, in {needed.part} "
-        f"({_count_weights(shape.parameters)} in {dtype}: "
-        f"{memory(round(needed.weights))})"
+        f"about {memory(round(most.peak))} on {device} at the highest, in {most.part} "
+        f"({_count_weights(most.shape.parameters)} in {most.dtype}: "
+        f"{memory(round(most.weights))})"
     )
 
 
@@ -95,14 +106,18 @@ def _count_weights(count: int) -> str:
     return count_of(count, "weight")
 
 
+def list_models(config: RunConfig) -> list[ModelConfig]:
+    """Those that this process loads: the student, and a local teacher that a stage asks."""
+    models: list[ModelConfig] = [config.model]
+    if isinstance(config.teacher, LocalModelTeacherConfig) and asks_local_teacher(config):
+        models.append(name_model(config.teacher))
+    return models
+
+
 def describe_downloads(config: RunConfig) -> str:
     """The hub models that are not in the cache, with their sizes."""
-    models: list[ModelConfig] = [config.model]
-    if isinstance(config.teacher, LocalModelTeacherConfig) and config.teacher.id:
-        models.append(name_model(config.teacher))
-    missing = [
-        model for model in models if isinstance(model, HubModelConfig) and find_model(model) is None
-    ]
+    hub = [model for model in list_models(config) if isinstance(model, HubModelConfig)]
+    missing = [model for model in hub if find_model(model) is None]
     return "; ".join(_describe_download(model.id) for model in missing) or "nothing"
 
 

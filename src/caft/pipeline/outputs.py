@@ -21,6 +21,7 @@ from caft.pipeline.rows import further_rows, prediction_rows, rationale_rows, sc
 from caft.pipeline.summary import build_summary, collect_further, collect_tables
 from caft.pipeline.tracking import track_run
 from caft.pipeline.workspace import Workspace
+from caft.program import find_project
 from caft.report.check import check_summary
 from caft.report.forgetting import measure_forgetting
 from caft.report.run.html import render_report
@@ -175,9 +176,13 @@ def _describe_model(workspace: Workspace, results: RunResults) -> ModelPart:
 
 
 def _git_commit() -> str | None:
+    """CAFT's own. An installed package has none: a repository around it is of something else."""
+    project = find_project()
+    if project is None:
+        return None
     found = subprocess.run(
         ["git", "rev-parse", "HEAD"],
-        cwd=Path(__file__).parent,
+        cwd=project,
         capture_output=True,
         text=True,
         check=False,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from caft.distill import Chance, keep_own
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.estimators import Need
 from caft.models.encoding import special_tokens
 from caft.packed import keep, values_of
@@ -87,8 +87,11 @@ def _tell(taught: Taught) -> None:
     assert chance is not None
     log.info(
         "own rationales: %s; %d tries, %d tokens, no teacher call%s; chance makes %.1f%% of tries "
-        "right, so a question needs %d right ones of %d, which chance alone gives to %.1f of %d",
-        ", ".join(f"{kept[name]} of {count} {name} questions" for name, count in asked.items()),
+        "right, so a question needs %d of %d right, which chance alone gives to %.1f of %d",
+        ", ".join(
+            f"{kept[name]} of {count_of(count, f'{name} question')}"
+            for name, count in asked.items()
+        ),
         len(taught.tries),
         sum(each.generated_tokens for each in taught.tries),
         f"; left out: {left_out}" if left_out else "",

@@ -12,6 +12,7 @@ from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.models.encoding import special_tokens
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
+from caft.packed import values_of
 from caft.pipeline import workload
 from caft.pipeline.entropy_gain import find_option_teacher, option_prompts
 from caft.pipeline.estimators import find_judge
@@ -119,10 +120,9 @@ class Planner:
         if self.scored is None:
             return PlannedStage("split", RUNS, "cut points are known after scoring")
         self.split = split_scored(self.workspace, self.scored)
-        complexity_of = self.split.complexity_of
-        placed = [complexity_of[item.id] for item in self.workspace.questions.train]
-        counts = [f"{placed.count(name)} {name}" for name in self.config.split.classes]
-        return PlannedStage("split", FREE, ", ".join(counts))
+        counts = self.split.count(values_of(self.workspace.questions.train, "id"))
+        sizes = [f"{counts[name]} {name}" for name in self.config.split.classes]
+        return PlannedStage("split", FREE, ", ".join(sizes))
 
     def _line(
         self, step: Step, artifact: Artifact | None, work: str, load: workload.Load | None = None
@@ -149,7 +149,7 @@ class Planner:
         work = f"{count_of(count, 'question')}, 1 forward pass each, about {tokens:,} tokens"
         if Need.hidden in wanted_needs(self.config):
             work += ", hidden states kept for the probe"
-        return self._line(step, artifact, work, workload.load_of_scoring(stage))
+        return self._line(step, artifact, work, workload.load_of(stage))
 
     def _plan_rescoring(self, step: Step) -> PlannedStage:
         """The student as tuned by then; what is known of later stages follows from its scores."""
@@ -163,7 +163,7 @@ class Planner:
         count = len(workspace.questions.train) + len(workspace.questions.validation)
         work = f"{count_of(count, 'question')}, 1 forward pass each of the student as tuned by then"
         # Tuning changes neither prompts nor pace.
-        load = workload.load_of_scoring(rescoring(workspace, self.base)) if self.base else None
+        load = workload.load_of(rescoring(workspace, self.base)) if self.base else None
         return PlannedStage(step.name, CACHED if self.split else RUNS, work, step.kind, load)
 
     def plan_fallback(self, step: Step) -> PlannedStage:
@@ -171,7 +171,7 @@ class Planner:
         stage = self.workspace.fallback_scoring if self.base else None
         count = count_of(len(self.workspace.every_question), "question")
         work = f"{count}, 1 more forward pass each"
-        return self._line(step, self._find(stage), work, workload.load_of_scoring(stage))
+        return self._line(step, self._find(stage), work, workload.load_of(stage))
 
     def plan_teacher(self, step: Step) -> PlannedStage:
         """One pass of the local teacher over the training questions."""
@@ -184,7 +184,7 @@ class Planner:
             "each of "
             f"{teacher.path or teacher.id}"
         )
-        return self._line(step, self._find(stage), work, workload.load_of_scoring(stage))
+        return self._line(step, self._find(stage), work, workload.load_of(stage))
 
     def plan_teacher_options(self, step: Step) -> PlannedStage:
         """One call a training question for the teacher's log-probabilities, and their price."""
@@ -203,14 +203,14 @@ class Planner:
         work = (
             f"{count_of(count, 'question')}, 1 more forward pass each, about the model's own answer"
         )
-        return self._line(step, self._find(stage), work, workload.load_of_scoring(stage))
+        return self._line(step, self._find(stage), work, workload.load_of(stage))
 
     def plan_chains(self, step: Step) -> PlannedStage:
         """The base model's own chains of thought."""
         stage = self.workspace.base_chains if self.base else None
         count = len(self.workspace.every_question)
         most = self.workspace.scoring.chain.max_new_tokens
-        load = workload.load_of_writing(stage, count, most)
+        load = workload.load_of(stage, count, most)
         work = f"{count} {noun_of(count, 'chain')} of thought of at most {count_of(most, 'token')}"
         return self._line(step, self._find(stage), work, load)
 
@@ -228,7 +228,7 @@ class Planner:
             f"{count_of(count, 'question')}, {times} drawn {noun_of(times, 'chain')} of thought "
             f"each, of at most {count_of(most, 'token')}: up to {count * times * most:,}{bill}"
         )
-        load = workload.load_of_writing(stage, count * times, most)
+        load = workload.load_of(stage, count * times, most)
         return self._line(step, self._find(stage), work, load)
 
     def _settled_split(self) -> SplitResult | None:

@@ -13,7 +13,7 @@ from caft.data.config import DatasetConfig
 from caft.data.further import FurtherSet, load_further, naming_further
 from caft.distill import check_teacher
 from caft.engines.open import check_engine
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
 from caft.grading import choose_grader, grade_by, set_grader, try_grader
@@ -25,7 +25,7 @@ from caft.pipeline.entropy_gain import check_teacher_entropies, file_of
 from caft.pipeline.estimators import check_estimators
 from caft.pipeline.rescoring import refuse_impossible_pool
 from caft.pipeline.sharded import check_strategy, refuse_undivided
-from caft.pipeline.stage_inputs import further_evaluation, refuse_sizes
+from caft.pipeline.stage_inputs import evaluation, refuse_sizes
 from caft.pipeline.steps import (
     find_matched_budget,
     list_steps,
@@ -55,6 +55,9 @@ from caft.trainers.launched import find_launch, refuse_other_launch
 from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
 from caft.tune.stage import starting_student
+
+AskedStage = ScoreInputs | CotInputs | SampleInputs | ReplyInputs
+"""A stage whose prompts are known before it runs."""
 
 log = logging.getLogger(__name__)
 
@@ -235,16 +238,14 @@ def further_stages(workspace: Workspace) -> Iterator[tuple[str, ScoreInputs | Re
     """The base model's stages of further sets, whose prompts the tuned model sees, too."""
     for step in steps_of(workspace.config, Until.evaluate):
         if step.also and not step.tuned and step.kind is StageKind.evaluate:
-            yield step.also, further_evaluation(workspace, step, workspace.student)
+            yield step.also, evaluation(workspace, step, workspace.student)
 
 
-def later_stages(
-    workspace: Workspace,
-) -> list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs]:
+def later_stages(workspace: Workspace) -> list[AskedStage]:
     """The base model's stages after the first one, those of own rationales for all questions."""
     config = workspace.config
     needs = wanted_needs(config)
-    stages: list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs] = []
+    stages: list[AskedStage] = []
     if Need.fallback in needs:
         stages.append(workspace.fallback_scoring)
     stages += _expected_follow_ups(workspace)
@@ -296,8 +297,8 @@ def _check_golds(
             continue
         name, longest = max(long.items(), key=lambda item: item[1])
         line = (
-            f"{where}{len(long)} of {len(golds)} gold answers have more tokens than the {most} "
-            f"that {setting} lets a model write, so they count as wrong whatever it writes "
+            f"{where}{len(long)} of {count_of(len(golds), 'gold answer')}: more tokens than the "
+            f"{most} that {setting} lets a model write, so whatever it writes counts as wrong "
             f"(question {name}: {longest}); set {setting}={longest} or more, or give shorter "
             "answers"
         )

@@ -46,8 +46,7 @@ def split_rescored(workspace: Workspace, scores: Sequence[AnswerScore], number: 
         return split
     ids = [score.question_id for score in parts[0]]
     (taught,) = rationale_classes(config.method)
-    size = [split.complexity_of[name] for name in ids].count(taught)
-    by = _moved_by(config.method, size, pool)[number]
+    by = _moved_by(config.method, split.count(ids)[taught], pool)[number]
     return move_at_random(split, ids, config.split.classes, by, config.seed)
 
 
@@ -108,11 +107,11 @@ def count_moved(train: Sequence[Question], before: SplitResult, after: SplitResu
 def tell_classes(workspace: Workspace, number: int, before: SplitResult, now: SplitResult) -> None:
     """A line of the log for stage `number`, from 0."""
     train, names = workspace.questions.train, workspace.config.split.classes
-    placed = [now.complexity_of[item.id] for item in train]
+    counts = now.count(values_of(train, "id"))
     log.info(
         "stage %d, classes by the student as tuned so far: %s; %d of %d training questions moved",
         number + 1,
-        ", ".join(f"{placed.count(name)} {name}" for name in names),
+        ", ".join(f"{counts[name]} {name}" for name in names),
         count_moved(train, before, now),
         len(train),
     )

@@ -5,7 +5,6 @@ The run, the data check and the dry run all use these, so that they cannot disag
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -18,11 +17,11 @@ from caft.packed import keep, values_of
 from caft.pipeline.results import Taught
 from caft.pipeline.steps import Step, asks_one_token
 from caft.pipeline.workspace import Workspace
-from caft.records import AnswerScore, Mode, Prediction, Question, Target
+from caft.records import Mode, Question, Target
 from caft.run_config import RunConfig
 from caft.score.stage import ScoreInputs
 from caft.split import SplitResult
-from caft.store import Stage, StageKind
+from caft.store import StageKind
 from caft.text.prompts import Wanted
 from caft.tune.config import StageConfig
 from caft.tune.draws import Draws
@@ -80,8 +79,7 @@ def refuse_small_classes(
 
     `numbers` are those of the stages with this split; None for all.
     """
-    placed, train = split.complexity_of, workspace.questions.train
-    refuse_sizes(workspace, Counter(placed[name] for name in values_of(train, "id")), numbers)
+    refuse_sizes(workspace, split.count(values_of(workspace.questions.train, "id")), numbers)
 
 
 def refuse_sizes(
@@ -189,43 +187,30 @@ def gate_of(config: RunConfig) -> GateConfig:
     return config.engine.gate
 
 
-def evaluation(
-    workspace: Workspace, step: Step, student: Student
-) -> Stage[Sequence[AnswerScore | Prediction]]:
-    """The held-out questions in one mode; `student` is the tuned one, where the step asks it."""
-    if step.also:
-        return further_evaluation(workspace, step, student)
-    if not step.tuned:
+def evaluation(workspace: Workspace, step: Step, student: Student) -> ScoreInputs | ReplyInputs:
+    """The held-out questions, or a further set, in one mode; `student` is the one that is asked.
+
+    Of a further set both models see the same prompts: only their weights differ.
+    """
+    found = workspace.further_set(step.also) if step.also else None
+    if not (found or step.tuned):
         return workspace.base_rationales
+    asked: ScoreInputs | ReplyInputs
     if asks_one_token(workspace.config, step):
-        return tuned_scoring(workspace, student)
-    wanted = Wanted.bracketed if step.mode is Mode.answer else Wanted.rationale
-    return replace(tuned_replies(workspace, student, wanted), title=f"tuned {step.mode.name}")
-
-
-def further_evaluation(
-    workspace: Workspace, step: Step, student: Student
-) -> ScoreInputs | ReplyInputs:
-    """A further set in one mode. Both models see the same prompts: only their weights differ."""
-    found = workspace.further_set(step.also)
-    if asks_one_token(workspace.config, step):
-        return replace(
-            tuned_scoring(workspace, student),
-            questions=found.questions,
-            shots=found.shots,
-            prompt=found.config.prompt,
-            further=True,
-        )
-    wanted = Wanted.bracketed if step.mode is Mode.answer else Wanted.rationale
-    return replace(
-        tuned_replies(workspace, student, wanted),
-        questions=found.questions,
-        shots=found.shots,
-        prompt=found.config.prompt,
-        further=True,
-        max_new_tokens=found.config.max_new_tokens,
-        title=step.name.removeprefix("evaluate "),
+        asked = tuned_scoring(workspace, student)
+    else:
+        wanted = Wanted.bracketed if step.mode is Mode.answer else Wanted.rationale
+        title = f"{'tuned' if step.tuned else 'base'} {step.mode.name}"
+        asked = replace(tuned_replies(workspace, student, wanted), title=title)
+    if found is None:
+        return asked
+    own = found.config
+    asked = replace(
+        asked, questions=found.questions, shots=found.shots, prompt=own.prompt, further=True
     )
+    if isinstance(asked, ScoreInputs):
+        return asked
+    return replace(asked, max_new_tokens=own.max_new_tokens, title=f"{asked.title}, {step.also}")
 
 
 def tuned_scoring(workspace: Workspace, student: Student) -> ScoreInputs:

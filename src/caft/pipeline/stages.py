@@ -59,7 +59,7 @@ from caft.records import AnswerScore, Mode, Prediction
 from caft.run_config import Until
 from caft.score.config import PublishedScoreConfig
 from caft.split import SplitResult, split_questions
-from caft.store import StageKind
+from caft.store import Stage, StageKind
 from caft.trainers.tracker import RunLogger
 from caft.tune.stage import TrainingRows, log_row, read_tuned, starting_student
 
@@ -231,7 +231,7 @@ def evaluate(
         if step.kind is StageKind.gate:
             records.append(pass_gate(workspace, step, student))
             continue
-        work = evaluation(workspace, step, student)
+        work: Stage[Sequence[AnswerScore | Prediction]] = evaluation(workspace, step, student)
         rows, artifact = obtain(workspace.store, step, work)
         read = pack(read_single_token(row) if isinstance(row, AnswerScore) else row for row in rows)
         who = "tuned" if step.tuned else "base"

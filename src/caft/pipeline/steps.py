@@ -14,7 +14,7 @@ from caft.errors import UserError
 from caft.estimators import ESTIMATORS, STAND_IN, Need, needs_of
 from caft.records import Mode, Target
 from caft.run_config import RunConfig, Until
-from caft.score.config import ModelScoreConfig, PublishedScoreConfig
+from caft.score.config import ChainConfig, ModelScoreConfig, PublishedScoreConfig
 from caft.split.config import Match, RandomSplitConfig
 from caft.store import StageKind
 from caft.teachers.config import LocalModelTeacherConfig
@@ -38,7 +38,7 @@ class Step:
     also: str = ""
 
 
-_OF_NEED = {
+OF_NEED = {
     Need.fallback: Step(Until.score, StageKind.fallback, "score fallback"),
     Need.p_true: Step(Until.score, StageKind.p_true, "score p_true"),
     Need.verbalized: Step(Until.score, StageKind.verbalized, "score verbalized"),
@@ -61,7 +61,7 @@ def list_steps(config: RunConfig) -> list[Step]:
     needs = wanted_needs(config)
     if getattr(config.score, "teacher_entropies", None):
         needs = [need for need in needs if need is not Need.teacher]
-    steps += [_OF_NEED[need] for need in needs if need in _OF_NEED]
+    steps += [OF_NEED[need] for need in needs if need in OF_NEED]
     steps += _distill_steps(config)
     for phase in list_phases(config.method):
         steps += _tuning_steps(config, phase)
@@ -142,6 +142,13 @@ def _gates(config: RunConfig, steps: Sequence[Step], step: Step) -> list[Step]:
     return [replace(step, kind=StageKind.gate, name=name)]
 
 
+def asks_local_teacher(config: RunConfig) -> bool:
+    """Whether a stage reads or writes with a teacher in this process."""
+    kinds = {step.kind for step in list_steps(config)}
+    local = isinstance(config.teacher, LocalModelTeacherConfig)
+    return local and bool(kinds & {StageKind.distill, StageKind.teacher})
+
+
 def asks_one_token(config: RunConfig, step: Step) -> bool:
     """Whether an evaluation reads its answers off the next token, as scoring does."""
     return step.mode is Mode.answer and config.tuning.answer_target is not AnswerTarget.bracketed
@@ -171,9 +178,8 @@ def evaluates_with_engine(config: RunConfig) -> bool:
 def teaches_with_engine(config: RunConfig) -> bool:
     """Whether an engine writes for a local teacher; a server has a teacher of its own kind."""
     in_process = isinstance(config.engine, InProcessEngineConfig)
-    local = isinstance(config.teacher, LocalModelTeacherConfig)
     asked = any(step.kind is StageKind.distill for step in list_steps(config))
-    return in_process and local and asked
+    return in_process and asked and asks_local_teacher(config)
 
 
 def tunes(config: RunConfig) -> bool:
@@ -211,6 +217,13 @@ def asked_targets(config: RunConfig, numbers: range | None = None) -> dict[Targe
     bought = {Target.rationale} if Need.rationale in wanted_needs(config) else set()
     classes = taught_classes(config.method, numbers)
     return {target: names for target, names in classes.items() if target not in bought}
+
+
+def scoring_of(config: RunConfig) -> ModelScoreConfig:
+    """The scoring settings; the defaults if the base model's scores are published ones."""
+    if isinstance(config.score, ModelScoreConfig):
+        return config.score
+    return ModelScoreConfig(chain=ChainConfig(max_new_tokens=config.dataset.max_new_tokens))
 
 
 def wanted_estimators(config: RunConfig) -> list[str]:

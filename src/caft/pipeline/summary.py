@@ -217,8 +217,8 @@ def _method_stages(
 def _count_classes(
     config: RunConfig, questions: QuestionSplits, split: SplitResult
 ) -> dict[str, int]:
-    placed = [split.complexity_of[name] for name in values_of(questions.train, "id")]
-    return {name: placed.count(name) for name in config.split.classes}
+    counts = split.count(values_of(questions.train, "id"))
+    return {name: counts[name] for name in config.split.classes}
 
 
 def _tuning_part(config: RunConfig, tuned: Tuned) -> list[TuningPart]:

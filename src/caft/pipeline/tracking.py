@@ -9,7 +9,7 @@ from pathlib import Path
 from caft.estimators import difficulty
 from caft.pipeline.results import RunResults
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
-from caft.pipeline.steps import OWN
+from caft.pipeline.steps import OF_NEED, OWN
 from caft.report.comparison import best_mode, best_result, results_by_mode
 from caft.report.schema import ModelName, Summary
 from caft.report.tables import ReportTables, take_evenly
@@ -19,16 +19,7 @@ from caft.trainers.tracker import MOST_ROWS, Product, RunLogger
 _RATIONALES_SHOWN = 200
 _FIRST = ("score", "distill")
 _OF_A_STAGE = ("name", "cached", "seconds", "peak_memory_bytes", "tokens_per_second")
-_FURTHER = (
-    StageKind.fallback,
-    StageKind.p_true,
-    StageKind.verbalized,
-    StageKind.teacher,
-    StageKind.teacher_options,
-    StageKind.chains,
-    StageKind.samples,
-    StageKind.judge,
-)
+_FURTHER = [step.kind for step in OF_NEED.values() if step.kind is not StageKind.distill]
 
 
 def track_run(

@@ -59,17 +59,21 @@ class Load:
         return self.passes, self.model.fingerprint, self.model.dtype, self.how
 
 
-def load_of(stage: object, replies: int, most: int) -> Load | None:
+def load_of(
+    stage: ScoreInputs | ReplyInputs | CotInputs | SampleInputs | None,
+    replies: int = 0,
+    most: int = 0,
+) -> Load | None:
     """That of any stage of questions: scored, or answered by so many replies of so many tokens."""
     if isinstance(stage, ScoreInputs):
-        return load_of_scoring(stage)
-    return load_of_writing(stage, replies, most) if isinstance(stage, ReplyInputs) else None
-
-
-def load_of_scoring(stage: ScoreInputs | None) -> Load | None:
-    """One forward pass a question; free-text answers are written, too."""
+        return _load_of_scoring(stage)
     if stage is None:
         return None
+    return Load("written", float(replies * most), stage.student, at_most=True)
+
+
+def _load_of_scoring(stage: ScoreInputs) -> Load:
+    """One forward pass a question; free-text answers are written, too."""
     some = replace(stage, questions=take_some(stage.questions))
     if some.free_rows:
         share = len(some.free_rows) / len(some.rows)
@@ -77,15 +81,6 @@ def load_of_scoring(stage: ScoreInputs | None) -> Load | None:
         return Load("written", most, stage.student, at_most=True)
     lengths = [len(row.prompt_ids) for row in some.rows]
     return Load("read", _mean(lengths) * len(stage.questions), stage.student)
-
-
-def load_of_writing(
-    stage: ReplyInputs | CotInputs | SampleInputs | None, replies: int, most: int
-) -> Load | None:
-    """So many replies of at most so many tokens each."""
-    if stage is None:
-        return None
-    return Load("written", float(replies * most), stage.student, at_most=True)
 
 
 def load_of_tuning(

@@ -17,11 +17,11 @@ from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.packed import join, pack, values_of
 from caft.pipeline.local_teacher import LocalTeacher
-from caft.pipeline.steps import wanted_estimators, wanted_needs
+from caft.pipeline.steps import scoring_of, wanted_estimators, wanted_needs
 from caft.records import AnswerScore, Question
 from caft.report.engine_part import GatePart
 from caft.run_config import RunConfig, RunContext
-from caft.score.config import ChainConfig, ModelScoreConfig, PublishedScoreConfig
+from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.store import StageKind, Store
 from caft.text.follow_up import FOLLOW_UPS, follow_up_questions, follow_up_shots
@@ -119,10 +119,7 @@ class Workspace:
     @property
     def scoring(self) -> ModelScoreConfig:
         """The scoring settings; the defaults if the base model's scores are published ones."""
-        score, longest = self.config.score, self.config.dataset.max_new_tokens
-        if isinstance(score, ModelScoreConfig):
-            return score
-        return ModelScoreConfig(chain=ChainConfig(max_new_tokens=longest))
+        return scoring_of(self.config)
 
     @property
     def base_scoring(self) -> ScoreInputs:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, inf, log
@@ -30,6 +31,10 @@ class SplitResult:
     thresholds: tuple[float, ...]
     held_out_by: str = ""
     unreadable: int = 0
+
+    def count(self, ids: Iterable[str]) -> Counter[str]:
+        """How many of these questions are in each class."""
+        return Counter(self.complexity_of[name] for name in ids)
 
 
 def estimate_values(scores: Sequence[AnswerScore], estimator: str) -> list[float]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caft.console import tell
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.signals import DONE, USER_MUST_ACT, say
 from caft.store.artifacts import TRASH, Store
 from caft.store.config import StoreConfig
@@ -55,7 +55,7 @@ def _print_artifacts(store: Store) -> None:
             f"{_megabytes([artifact.folder]):8.1f} MB  made in {artifact.seconds:.0f} s"
         )
     sound = [artifact.folder for artifact in artifacts]
-    tell(f"{len(sound)} artefacts, {_megabytes(sound):.1f} MB")
+    tell(f"{count_of(len(sound), 'artefact')}, {_megabytes(sound):.1f} MB")
     damaged = [folder for folder in store.folders("") if folder not in sound]
     _print_paths("damaged, made again by the next run that needs it", damaged, named=True)
     _print_paths("damaged, set aside", store.damaged(), named=True)
@@ -65,9 +65,10 @@ def _print_artifacts(store: Store) -> None:
 
 def _print_pruned(pruned: Pruned) -> int:
     """What was removed and what stayed; the exit status."""
-    parts = [f"{len(pruned.artifacts)} artefacts", f"{len(pruned.unfinished)} interrupted ones"]
+    made, begun = len(pruned.artifacts), len(pruned.unfinished)
+    parts = [count_of(made, "artefact"), count_of(begun, "interrupted one")]
     if pruned.damaged:
-        parts.append(f"{len(pruned.damaged)} damaged ones")
+        parts.append(count_of(len(pruned.damaged), "damaged one"))
     tell(f"removed {', '.join(parts[:-1])} and {parts[-1]}, {pruned.bytes / 1e6:.1f} MB")
     for folder in pruned.in_use:
         tell(f"kept {folder.parent.name}/{folder.name}: a run uses it")

@@ -66,14 +66,8 @@ class ApiKey:
         return "".join([*kept, text[shown:]])
 
 
-def check_endpoint(config: EndpointConfig) -> None:
-    """Refuse an endpoint that cannot be asked: UserError before anything is loaded or sent."""
-    check_address(config)
-    read_key(config, os.environ)
-
-
 def check_address(config: EndpointConfig) -> None:
-    """The part of `check_endpoint` that needs no key: enough where nothing is sent."""
+    """UserError for an endpoint without an address or a model, and for a proxy that is none."""
     if not config.base_url:
         raise UserError(
             f"{config.group}.base_url is not set; give the endpoint's address, such as "

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.signals import end_as_asked, ends_by_itself
 from caft.teachers.address import is_loopback, same_place
-from caft.teachers.api_key import check_endpoint
 from caft.teachers.batches import BatchWorkers, check_interface
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
 from caft.teachers.ledger import BatchLedger, Ledger, Place
 from caft.teachers.other_limits import find_under_other_limits
-from caft.teachers.prices import explain_cap, find_price, sends_batches
+from caft.teachers.prices import check_paid, explain_cap, sends_batches
 from caft.teachers.progress import Watcher
 from caft.teachers.rate_limit import list_failures, quote
 from caft.teachers.refusals import Finish, read_finish
@@ -50,8 +49,7 @@ def ask_all(
     `unanswered` is drop) where requests stayed without a reply after all retries. After a signal
     the calls in flight are waited for, and then the signal's exception is raised.
     """
-    check_endpoint(config)
-    find_price(config)
+    check_paid(config, pays=True)
     prepared = [prepare(request, config) for request in requests]
     by_key = {request.key: request for request in prepared}
     batched = sends_batches(config)
@@ -131,8 +129,8 @@ def _refuse_batched(
     if sent := ledger.find_batches([request.key for request in requests]):
         count = sum(len(batch.keys) for batch in sent)
         raise UserError(
-            f"{count} of {len(requests)} requests are in a batch at {config.base_url} "
-            f"({sent[0].batch or sent[0].file}) and would be bought twice; set "
+            f"a batch at {config.base_url} ({sent[0].batch or sent[0].file}) has {count} of "
+            f"{count_of(len(requests), 'request')}, which would be bought twice; set "
             f"{config.group}.batch=true to take its results"
         )
 
@@ -172,14 +170,14 @@ def _refuse_missing(workers: Workers, requests: Sequence[PreparedRequest]) -> No
     missing = [request for request in requests if request.key not in workers.replies]
     if not missing:
         return
-    if workers.capped:
+    if workers.capped is not None:
         bought_usd = [reply.usd for reply in workers.replies.values()]
         worst = [request.worst_usd for request in missing]
-        why = explain_cap(config, workers.ledger.spending(), bought_usd, worst)
+        why = explain_cap(config, workers.capped, bought_usd, worst)
         raise UserError(f"{why}; {kept}")
     assert len(workers.unanswered) == len(missing), "a request was lost"
     raise UserError(
-        f"{len(missing)} requests have no reply from {config.base_url} after all retries "
+        f"{config.base_url} gave no reply to {count_of(len(missing), 'request')} after all retries "
         f"({list_failures(workers.unanswered.values())}){quote(workers.throttle.message)}; {kept}: "
         f"{workers.again}, or set {config.group}.unanswered=drop to continue without them"
     )

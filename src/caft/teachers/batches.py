@@ -120,7 +120,7 @@ class BatchWorkers(Workers):
 
     async def _work_through(self, requests: Iterable[PreparedRequest]) -> None:
         self.open += requests
-        while self.open and not self.halted.is_set() and not self.capped:
+        while self.open and not self.halted.is_set() and self.capped is None:
             self.troubled, before = False, (len(self.open), set(self.counts))
             sent = await self._find_sent()
             for batch in sent:
@@ -138,7 +138,7 @@ class BatchWorkers(Workers):
         """Wait until the next look: a few seconds, and longer while nothing happens."""
         self.wait = FIRST_POLL if moved else min(LONGEST_POLL, self.wait * 1.5)
         self._show(last=True)
-        if self.open and not self.capped:
+        if self.open and self.capped is None:
             await self._pause(max(self.wait, self.asked_to_wait))
         self.asked_to_wait = 0.0
 
@@ -213,7 +213,8 @@ class BatchWorkers(Workers):
             if not await self._use_claims(claims, {each.key: line for each, line in piece}):
                 may_free = claims.spending.in_flight and not claims.spending.used_up(self.caps)
                 others = out or lost or claims.held or claims.taken or may_free
-                self.capped = bool(claims.capped) and not others
+                if claims.capped and not others:
+                    self.capped = claims.spending
                 return
             out |= set(claims.taken)
             free = free[len(piece) :]
@@ -393,5 +394,6 @@ class BatchWorkers(Workers):
         retries = f"{self.config.group}.retries={self.most_lost}"
         self.again = f"set {retries} or more to send what has no result once more"
         self.unsure[request.key] = usd
-        reason = f"sent {len(costs)} times without a result, which may have cost {usd:.4f} USD"
+        times = count_of(len(costs), "time")
+        reason = f"sent {times} without a result, which may have cost {usd:.4f} USD"
         self._leave(request, Failed(reason=reason))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.teachers.address import is_loopback
+from caft.teachers.api_key import check_address, read_key
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig, PriceConfig
 
 _BATCH_FACTORS = {"api.openai.com": 0.5}
@@ -48,6 +50,18 @@ class Spending:
     def used_up(self, caps: Caps) -> bool:
         """Whether no call at all is left, whatever the outcome of those in flight."""
         return caps.calls is not None and self.calls >= caps.calls
+
+
+def check_paid(config: EndpointConfig, *, pays: bool) -> None:
+    """UserError for an endpoint that cannot be asked; unless it `pays` it needs no price, no key.
+
+    Before anything is loaded or sent.
+    """
+    check_address(config)
+    look_up_price(config)
+    if pays:
+        read_key(config, os.environ)
+        find_price(config)
 
 
 def find_price(config: EndpointConfig) -> PriceConfig:
@@ -163,10 +177,13 @@ def explain_cap(
     group, missing = config.group, len(missing_worst_usd)
     worst = sum(missing_worst_usd)
     likely = missing * sum(bought_usd) / len(bought_usd) if bought_usd else worst
-    cost = f"{missing} more replies would cost about {likely:.4f} USD, at most {worst:.4f}"
+    cost = (
+        f"{count_of(missing, 'more reply')} would cost about {likely:.4f} USD, at most {worst:.4f}"
+    )
     if spending.used_up(Caps(calls=config.max_calls)):
         return (
-            f"{group}.max_calls is {config.max_calls} and {spending.calls} calls were made; "
+            f"{group}.max_calls is {config.max_calls} and {count_of(spending.calls, 'call')} "
+            f"{'was' if spending.calls == 1 else 'were'} made; "
             f"{cost}: set {group}.max_calls={spending.calls + missing} or more, and run again"
         )
     spent = spending.usd + spending.unsure_usd

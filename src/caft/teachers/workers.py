@@ -19,7 +19,7 @@ from caft.teachers.client import Endpoint
 from caft.teachers.config import EndpointConfig, Unanswered
 from caft.teachers.ledger import Claims, Ledger
 from caft.teachers.outcome import Answered, Failed, Remedy
-from caft.teachers.prices import Caps, find_price
+from caft.teachers.prices import Caps, Spending, find_price
 from caft.teachers.progress import AskProgress, Watcher
 from caft.teachers.rate_limit import Throttle, back_off
 from caft.teachers.replies import (
@@ -47,7 +47,8 @@ class Workers:
     """Settles requests; lives for one `settle_all`.
 
     Afterwards every request is in `replies` (a failed one with its failure) or in `unanswered`
-    (with the reason), unless asking was `stopped` (why, and `advice`) or `capped`.
+    (with the reason), unless asking was `stopped` (why, and `advice`) or `capped` (at that
+    spending, which other runs may have changed since).
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class Workers:
         self.stopped, self.advice = "", "fix this and run the same command again"
         self.again = "run the same command again to ask for the rest"
         self.waits_for_batch = ""
-        self.capped = self.out_of_grace = False
+        self.capped: Spending | None = None
+        self.out_of_grace = False
         self.throttle = Throttle(config, answered=known > 0)
         self.watcher, self.known, self.from_ledger = watcher, known, known
         self.failed, self.calls, self.usd = 0, 0, 0.0
@@ -151,7 +153,7 @@ class Workers:
         return request
 
     def _may_claim(self) -> bool:
-        return bool(self.open) and not self.capped and not self.halted.is_set()
+        return bool(self.open) and self.capped is None and not self.halted.is_set()
 
     async def _claim_more(self) -> bool:
         """Claim a batch unless some are claimed already; False where nothing is left to send."""
@@ -179,7 +181,7 @@ class Workers:
         # What is in flight may yet bring a reply or free money.
         hopeless = claims.spending.used_up(self.caps) or not claims.spending.in_flight
         if claims.capped and not claims.held and hopeless:
-            self.capped = True
+            self.capped = claims.spending
         else:
             await self._pause(POLL_SECONDS)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.teachers.ledger.database import Database, Place, is_address
 from caft.teachers.ledger.opening import open_database
 from caft.teachers.ledger.tables import (
@@ -123,7 +123,7 @@ def _sum_spending(database: Database) -> None:
 def _say_sound(database: Database) -> str:
     (count,) = database.execute("SELECT COUNT(*) FROM replies").fetchone()
     rest = f"; {database.not_compared}" if database.not_compared else ""
-    return f"all {count} replies are as they were written, and so is what they cost{rest}"
+    return f"{count_of(count, 'reply')} and what was paid are as they were written{rest}"
 
 
 def _read(database: Database, table: str) -> Iterator[Row]:

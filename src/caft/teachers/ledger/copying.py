@@ -36,8 +36,8 @@ class Copied:
         """For the user."""
         others = f", {self.others} of them bought there on their own and kept so"
         return (
-            f"copied {self.replies} replies, {self.known} were there already"
-            f"{others if self.others else ''}; all {self.replies + self.known} were compared"
+            f"copied {count_of(self.replies, 'reply')}, found {self.known} there"
+            f"{others if self.others else ''}; compared {self.replies + self.known}"
         )
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.teachers.ledger.migrations import VERSION, bring_up_to_date
 from caft.teachers.ledger.network_disk import refuse_network_disk
 
@@ -280,8 +280,8 @@ def refuse_lost_replies(ledger: Path, noted: int, count: int) -> None:
     if noted and not count:
         state = "empty" if ledger.exists() else "missing"
         raise UserError(
-            f"the teacher's ledger {ledger} is {state}, and had {noted} replies: put it back from "
-            f"a backup, or, to pay for them again, remove {_count_file(ledger)}"
+            f"the teacher's ledger {ledger} is {state}, and had {count_of(noted, 'reply')}: put it "
+            f"back from a backup, or, to pay again, remove {_count_file(ledger)}"
         )
 
 
