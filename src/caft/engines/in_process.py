@@ -199,11 +199,13 @@ class VllmEngine(InProcessEngine):
             dtype=self.student.dtype,
             trust_remote_code=self.student.config.trust_remote_code,
             gpu_memory_utilization=self.config.memory_share,
-            enable_prefix_caching=True,
-            # Ours say how replies are written, not those of the model's folder.
-            generation_config="vllm",
             **lora,
-            **self.config.extra,
+            **{
+                "enable_prefix_caching": True,
+                # Ours say how replies are written, not those of the model's folder.
+                "generation_config": "vllm",
+                **self.config.extra,
+            },
         )
 
     def _stop(self) -> None:
