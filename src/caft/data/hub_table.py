@@ -58,6 +58,7 @@ def _splits(config: HubConfig) -> dict[str, str]:
 def _copied(config: HubConfig, given: str) -> dict[str, list[Path]]:
     path = Path(given).expanduser()
     if not path.is_dir():
+        _refuse_other_splits(config, path)
         return {"train": [path]}
     files = _choose(config, _list_files(path))
     _refuse_missing(config, files, f"dataset.path={given}")
@@ -65,6 +66,15 @@ def _copied(config: HubConfig, given: str) -> dict[str, list[Path]]:
     for split, own in paths.items():
         refuse_missing_parts(own, split, given)
     return paths
+
+
+def _refuse_other_splits(config: HubConfig, path: Path) -> None:
+    others = [f"dataset.{split}_split" for split in _splits(config) if split != "train"]
+    if path.is_file() and others:
+        raise UserError(
+            f"dataset.path={config.path} is one file, and {others[0]} names another; give a folder "
+            f"with both, or {' '.join(f'{name}=null' for name in others)}"
+        )
 
 
 def _published(config: HubConfig, *, fetch: bool) -> dict[str, list[Path]]:
