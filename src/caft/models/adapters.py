@@ -245,8 +245,9 @@ def refuse_other_base(folder: Path, base: BaseModel) -> None:
     else:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         name = config.get("base_model_name_or_path") or base["id"]
-        # A folder's path does not identify a model; a hub id has one slash.
-        fits = name.count("/") != 1 or name == base["id"]
+        # A folder's path does not identify a model; a hub id has one slash, and not in front.
+        is_path = name.startswith(("/", ".", "~")) or name.count("/") != 1
+        fits = is_path or name == base["id"]
     if not fits:
         raise UserError(
             f"the adapter in {folder} was trained on {name}, and the model is {base['id']}; "
