@@ -36,7 +36,7 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
             )
             tokenizer("a")  # some settings are wrong only for its use, as a text for a length is
     except Exception as error:  # the tokenizers library raises nothing narrower
-        raise _unloadable("tokenizer", folder, error) from error
+        raise _unloadable("tokenizer", folder, error, config) from error
     _refuse_tokens_without_weights(tokenizer, folder)
     return tokenizer
 
@@ -96,26 +96,29 @@ def load_model(
 
     too_large = (
         f"the model in {folder} does not fit into the memory of {device}; use "
-        "model.dtype=bfloat16 or a smaller model"
+        + ("model.dtype=bfloat16 or " if config.group == "model" else "")
+        + f"a smaller {config.group}"
     )
     spare_imports()
     if device == "cpu":
         settle_cpu_memory()
-    try:
-        with quiet_transformers(), memory_may_end(lambda: too_large):
-            model, report = _read(
-                folder,
-                dtype=resolve_dtype(config, device),
-                trust_remote_code=config.trust_remote_code,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **(_quantised(config, device) if four_bits else {}),
-            )
-            if not four_bits:
-                model = model.to(device)
-    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
-        raise _unloadable("model", folder, error) from error
+    # A UserError is a ValueError.
+    with memory_may_end(lambda: too_large):
+        try:
+            with quiet_transformers():
+                model, report = _read(
+                    folder,
+                    dtype=resolve_dtype(config, device),
+                    trust_remote_code=config.trust_remote_code,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                    **(_quantised(config, device) if four_bits else {}),
+                )
+                if not four_bits:
+                    model = model.to(device)
+        except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+            raise _unloadable("model", folder, error, config) from error
     missing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     _refuse_unfit_weights(folder, missing, report["unexpected_keys"])
     # Lightning and peft use deprecated names of the model throughout, and we switch checkpointing
@@ -150,7 +153,7 @@ def build_empty(folder: Path, config: ModelConfig) -> CausalLM:
             settings = AutoConfig.from_pretrained(folder, **code)
             model: CausalLM = AutoModelForCausalLM.from_config(settings, **code)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise _unloadable("model", folder, error) from error
+        raise _unloadable("model", folder, error, config) from error
     return model
 
 
@@ -234,9 +237,12 @@ def quiet_transformers() -> Iterator[None]:
         logging.enable_progress_bar()
 
 
-def _unloadable(part: str, folder: Path, error: Exception) -> UserError:
+def _unloadable(part: str, folder: Path, error: Exception, config: ModelConfig) -> UserError:
+    # A teacher's own code is never run.
+    or_code = "or, where the folder's own code is meant, model.trust_remote_code=true"
+    way_out = or_code if config.group == "model" else f"or {config.group}.id"
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return UserError(
-        f"the {part} in {folder} cannot be loaded: {reason[:300]}; give another model.path or, "
-        "where the folder's own code is meant, model.trust_remote_code=true"
+        f"the {part} in {folder} cannot be loaded: {reason[:300]}; give another "
+        f"{config.group}.path {way_out}"
     )
