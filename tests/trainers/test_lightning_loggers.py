@@ -130,6 +130,12 @@ def test_a_missing_package_is_named_with_its_command(
         check_logger(config)
 
 
+def test_an_address_that_is_none_is_refused_unseen() -> None:
+    with pytest.raises(UserError, match="tracking_uri is no address; give one") as caught:
+        MlflowLoggerConfig(tracking_uri="http://me:word@[bad")
+    assert "word" not in str(caught.value)
+
+
 def test_a_password_in_a_config_is_refused() -> None:
     with pytest.raises(UserError, match="set MLFLOW_TRACKING_URI") as caught:
         MlflowLoggerConfig(tracking_uri="https://me:word@mlflow.example.org")
