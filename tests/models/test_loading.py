@@ -193,7 +193,7 @@ def test_a_vocabulary_that_is_smaller_than_the_tokenizers(
     if not refused:
         assert len(load_tokenizer(folder, config_for(folder))) == len(tokenizer)
         return
-    with pytest.raises(UserError, match=r"has 1 tokens beyond the model's vocabulary of"):
+    with pytest.raises(UserError, match=r"has 1 token beyond the model's vocabulary of"):
         load_tokenizer(folder, config_for(folder))
 
 

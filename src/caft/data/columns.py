@@ -173,8 +173,8 @@ def _read_options(row: Row, names: Sequence[str]) -> tuple[str, ...]:
         options.append(_refuse_unfit_text(option, row.origin))
     if not LEAST_OPTIONS <= len(options) <= MOST_OPTIONS:
         raise UserError(
-            f"{row.origin}: {len(options)} options; give {LEAST_OPTIONS} to {MOST_OPTIONS}, or "
-            "set dataset.columns.options=null for free text"
+            f"{row.origin}: {count_of(len(options), 'option')}; give {LEAST_OPTIONS} to "
+            f"{MOST_OPTIONS}, or set dataset.columns.options=null for free text"
         )
     return tuple(options)
 

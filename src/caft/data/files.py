@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 from caft.data.cells import find_rule, is_number, show, show_names
 from caft.data.row_errors import read_each
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.packed import ROWS_IN_BLOCK, change_values, pack, values_of
 
 MOST_DIGITS = 4000
@@ -254,8 +254,8 @@ def _name_cells(header: Sequence[str], name: str, number: int, cells: Sequence[s
     least = max((place for place, column in enumerate(header, start=1) if column), default=0)
     if len(cells) < least or any(cell.strip() for cell in cells[len(header) :]):
         raise UserError(
-            f"{name}:{number}: {len(cells)} cells, but the header has {len(header)} columns; "
-            "quote cells that hold commas"
+            f"{name}:{number}: {count_of(len(cells), 'cell')}, but the header has "
+            f"{count_of(len(header), 'column')}; quote cells that hold commas"
         )
     named = zip(header, cells, strict=False)
     # A column without a name, such as a table library's index, is dropped.

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.kernels.memory import (
     memory_may_end,
     multiplies_bfloat16,
@@ -57,9 +57,9 @@ def _refuse_tokens_without_weights(tokenizer: Tokenizer, folder: Path) -> None:
     ]
     if needed:
         raise UserError(
-            f"the tokenizer in {folder} has {len(needed)} tokens beyond the model's vocabulary of "
-            f"{size} (vocab_size in config.json), such as {needed[0]!r}; give the tokenizer that "
-            "the model was trained with"
+            f"the tokenizer in {folder} has {count_of(len(needed), 'token')} beyond the "
+            f"model's vocabulary of {size} (vocab_size in config.json), such as {needed[0]!r}; "
+            "give the tokenizer that the model was trained with"
         )
 
 

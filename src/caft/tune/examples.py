@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.models.encoding import encode_answer_prompt, encode_reply, encode_thinking
 from caft.protocols import Tokenizer
 from caft.records import Example, Question, Rationale, Target
@@ -61,7 +61,8 @@ def choose_pairs(
             pairs += [_pair(question, target, name, text) for target, text in texts.items()]
     _refuse_empty_classes(pairs, complexity_of, rationales, stage)
     if silent:
-        log.warning("%d rationales have no reasoning, and are not trained as thinking", silent)
+        without = count_of(silent, "rationale")
+        log.warning("not trained as thinking, for want of reasoning: %s", without)
     return pairs
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -194,7 +194,7 @@ def _shards(folder: Path, given: str) -> list[Path]:
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing or not shards:
         raise UserError(
-            f"{given} lacks {len(missing)} of {len(shards)} weight files that "
+            f"{given} lacks {len(missing)} of {count_of(len(shards), 'weight file')} that "
             f"{WEIGHTS_INDEX} names ({', '.join(missing[:3])}); copy them there"
         )
     return [folder / name for name in shards]
