@@ -18,7 +18,7 @@ from caft.kernels.memory import (
     spare_imports,
 )
 from caft.models.config import Dtype, ModelConfig
-from caft.models.sources.folder import explain_unused, read_settings, without_buffers
+from caft.models.sources.folder import explain_unused, read_settings, text_settings, without_buffers
 from caft.protocols import CausalLM, Tokenizer
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
 
 def _refuse_tokens_without_weights(tokenizer: Tokenizer, folder: Path) -> None:
     values = read_settings(folder / "config.json")
-    inner = values.get("text_config")
-    size = values.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else 0)
+    size = values.get("vocab_size") or text_settings(values).get("vocab_size")
     if not isinstance(size, int) or not size:
         return
     outside = [token for token, number in tokenizer.get_vocab().items() if number >= size]
@@ -66,11 +65,10 @@ def _refuse_tokens_without_weights(tokenizer: Tokenizer, folder: Path) -> None:
 def read_context(folder: Path, config: ModelConfig) -> int | None:
     """The context length in tokens that the config in `folder` has; None if it has none."""
     values = read_settings(folder / "config.json")
-    inner = values.get("text_config")
-    settings = {**values, **inner} if isinstance(inner, dict) else values
+    settings = text_settings(values)
     # GPT-2 has a name of its own.
     context = settings.get("max_position_embeddings") or settings.get("n_positions")
-    if isinstance(inner, dict) and not context:  # left out, as the hub's Gemma 3 leaves defaults
+    if settings is not values and not context:  # left out, as the hub's Gemma 3 leaves defaults
         from transformers import AutoConfig
 
         with suppress(OSError, ValueError, ImportError, KeyError), quiet_transformers():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caft.models.config import tokens_of_a_pass
+from caft.models.sources.folder import text_settings
 from caft.run_config import RunConfig, Until
 from caft.tune.config import Adapter
 
@@ -98,8 +99,7 @@ def shape_of(model_id: str, folder: Path | None) -> Shape | None:
     known = KNOWN.get(model_id)
     if folder is None:
         return known
-    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    values = values.get("text_config", values)
+    values = text_settings(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     try:
         heads = values["num_attention_heads"]
         hidden = values["hidden_size"]

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from caft.errors import UserError, count_of
 
@@ -136,10 +136,15 @@ def read_header(file: Path, given: str) -> dict[str, StoredTensor]:
     return tensors
 
 
+def text_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the text model, which one that also sees has in a part of its own."""
+    inner = config.get("text_config")
+    return {**config, **inner} if isinstance(inner, dict) else config
+
+
 def unused_weights(names: Iterable[str], config: Mapping[str, object]) -> list[str]:
     """Those of layers that config.json does not count: it would be another, smaller model."""
-    inner = config.get("text_config")
-    settings = {**config, **inner} if isinstance(inner, dict) else config
+    settings = text_settings(config)
     counts = [count for name in _LAYER_COUNTS if isinstance(count := settings.get(name), int)]
     if not counts:
         return []
