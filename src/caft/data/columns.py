@@ -150,11 +150,6 @@ def _read_question(row: Row, reading: Reading) -> Question:
     )
 
 
-def make_id(question: Question) -> str:
-    """An id made of the content: the same in every file and at every line."""
-    return _name([question.text, *question.options, str(question.gold_index), question.gold_text])
-
-
 def _name(parts: Sequence[str]) -> str:
     return "q" + hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:12]
 

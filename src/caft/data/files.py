@@ -10,6 +10,7 @@ import difflib
 import io
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import TypeAlias
 
 from caft.data.cells import find_rule, is_number, show, show_names
 from caft.data.row_errors import read_each
-from caft.errors import UserError, count_of
+from caft.errors import UserError, count_of, first_line
 from caft.packed import ROWS_IN_BLOCK, change_values, pack, values_of
 
 MOST_DIGITS = 4000
@@ -41,6 +42,14 @@ class Row:
 
     origin: str
     values: dict[str, object]
+
+    def read_nats(self, column: str) -> float:
+        """An entropy. UserError for a cell that holds none."""
+        given = self.values.get(column)
+        nats = float(str(given)) if is_number(given) else math.nan
+        if not 0 <= nats < math.inf:
+            raise self.wrong_cell(column, "give an entropy in nats, 0 or more")
+        return nats
 
     def wrong_cell(self, column: str, advice: str, detail: str = "") -> UserError:
         """An error about the value of a column, with what to do about it."""
@@ -272,9 +281,8 @@ def _read_parquet(path: Path) -> Read:
         read = pack(Row(f"{path.name}:{n}", row) for n, row in enumerate(rows, start=1))
     # Python has no date beyond the year 9999.
     except (pyarrow.ArrowException, OverflowError) as error:
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"{path.name}: not readable as parquet ({reason}); write the file again"
+            f"{path.name}: not readable as parquet ({first_line(error)}); write the file again"
         ) from error
     return read, frozenset()
 

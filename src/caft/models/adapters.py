@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from caft.errors import UserError
+from caft.errors import UserError, first_line
 from caft.models.loading import quiet_transformers
 from caft.protocols import CausalLM
 
@@ -65,9 +65,7 @@ def add_lora(
     try:
         adapted: CausalLM = get_peft_model(model, config)
     except ValueError as error:
-        raise UserError(
-            f"tuning.lora.modules is {list(modules)}: {str(error).splitlines()[0]}"
-        ) from error
+        raise UserError(f"tuning.lora.modules is {list(modules)}: {first_line(error)}") from error
     fuse_lora(adapted)
     return adapted
 

@@ -43,10 +43,9 @@ class Predictor:
         batches: Sequence[Batch],
         *,
         title: str,
-        journal_name: str = "predictions",
     ) -> dict[str, Row]:
         """Results by question id, those in the journal of an interrupted attempt included."""
-        journal = Journal(self.folder, journal_name)
+        journal = Journal(self.folder, "predictions")
         done = {row["question_id"] for row in journal.read()}
         left = [batch for batch in batches if not done.issuperset(batch.question_ids)]
         self._work(make_module, left, journal, title, len(done))
