@@ -22,7 +22,6 @@ WITHOUT_EFFECT = {
     "decoration.py": "what may be left out",
     "dials.py": "words of a refusal, which leaves no result",
     "errors.py": "words of a refusal, which leaves no result",
-    "hub_refusals.py": "words of a refusal, which leaves no result",
     "protocols.py": "types, which nothing reads when it runs",
     "mounts.py": "words of a refusal, which leaves no result",
     "sums.py": "compares what was kept",

@@ -99,7 +99,8 @@ def shape_of(model_id: str, folder: Path | None) -> Shape | None:
     known = KNOWN.get(model_id)
     if folder is None:
         return known
-    values = text_settings(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    values = text_settings(values)
     try:
         heads = values["num_attention_heads"]
         hidden = values["hidden_size"]

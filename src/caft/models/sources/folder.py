@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from caft.errors import UserError, count_of
 
@@ -136,7 +136,7 @@ def read_header(file: Path, given: str) -> dict[str, StoredTensor]:
     return tensors
 
 
-def text_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def text_settings(config: Mapping[str, object]) -> Mapping[str, object]:
     """The settings of the text model, which one that also sees has in a part of its own."""
     inner = config.get("text_config")
     return {**config, **inner} if isinstance(inner, dict) else config
