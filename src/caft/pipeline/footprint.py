@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caft.models.config import tokens_of_a_pass
-from caft.models.sources.folder import text_settings
 from caft.run_config import RunConfig, Until
 from caft.tune.config import Adapter
 
@@ -100,7 +99,7 @@ def shape_of(model_id: str, folder: Path | None) -> Shape | None:
     if folder is None:
         return known
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    values = text_settings(values)
+    values = values.get("text_config", values)
     try:
         heads = values["num_attention_heads"]
         hidden = values["hidden_size"]
