@@ -57,6 +57,7 @@ from caft.data.arithmetic import load_arithmetic
 from caft.data.config import ArithmeticConfig
 from caft.kernels.linear import reorder_weights
 from caft.kernels.memory import release_memory
+from caft.kernels.row_cache import RowCache
 from caft.kernels.token_steps import TokenSteps
 from caft.models.encoding import encode_prompt
 from caft.models.generation import generate_replies
@@ -247,7 +248,7 @@ def counted_bytes(model: Any) -> Iterator[list[int]]:
 
     def count(steps: TokenSteps, tokens: torch.Tensor) -> torch.Tensor:
         logits = run(steps, tokens)
-        total[0] += of_weights + steps.cache.read_bytes
+        total[0] += of_weights + bytes_read(steps.cache)
         return logits
 
     TokenSteps.run = count  # type: ignore[method-assign]
@@ -255,6 +256,17 @@ def counted_bytes(model: Any) -> Iterator[list[int]]:
         yield total
     finally:
         TokenSteps.run = run  # type: ignore[method-assign]
+
+
+def bytes_read(cache: Any) -> int:
+    """What a step reads of the cache: the prefix once, and every row's own or all blocks whole."""
+    if isinstance(cache, RowCache):
+        columns = sum(cache.lengths) + cache.prefix.length
+        tensors = [*cache.keys.values(), *cache.values.values()]
+        return sum(each.nbytes // cache.columns * columns for each in tensors)
+    parts = [cache.prefix, *cache.blocks]
+    return sum(each.nbytes for part in parts for kept in (part.keys, part.values)
+               for each in kept.values())  # fmt: skip
 
 
 def measure_bandwidth(device: str, clock: Clock) -> float:

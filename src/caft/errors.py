@@ -13,6 +13,11 @@ class UserError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """Of its text; its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """A hint where one of `names` is near; empty where none is."""
     by_small = {each.casefold(): each for each in names}

@@ -229,8 +229,9 @@ def test_every_question_there_is_can_be_had() -> None:
 
 
 def test_more_shots_than_short_questions_is_refused() -> None:
-    with pytest.raises(UserError, match="distinct ones"):
-        make(shots=500, most_steps=2)
+    line = r"prompt\.shots is 200, 40 of them of 1 step; only 16 such chains stay within 1 to 9 "
+    with pytest.raises(UserError, match=line):
+        make(shots=200, most_steps=5, highest=9, largest_operand=1)
 
 
 @pytest.mark.parametrize(

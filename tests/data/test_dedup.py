@@ -185,3 +185,9 @@ def test_fingerprint_sees_content_and_split_but_not_origin() -> None:
     assert fingerprint(one) == fingerprint(ask("1", origin="elsewhere.csv:9"))
     assert fingerprint(ask("1", "t", "a b", "c")) != fingerprint(ask("1", "t", "a", "b c"))
     assert len(fingerprint(one)) == 64
+
+
+def test_a_split_that_nobody_counted_is_called_a_tenth() -> None:
+    line = r"^dataset\.validation is null \(a tenth, 4\), but .* 0 of the questions can be drawn"
+    with pytest.raises(UserError, match=line):
+        divide(config(), train=many("q", 40), test=many("q", 40))

@@ -49,6 +49,13 @@ def test_parquet_rows_count_from_one(tmp_path: Path) -> None:
     assert table.rows[0].values == {"q": "x", "options": ["a", "b"]}
 
 
+def test_a_date_that_python_lacks_is_one_line(tmp_path: Path) -> None:
+    when = pyarrow.array([2**62], type=pyarrow.timestamp("us"))
+    pyarrow.parquet.write_table(pyarrow.table({"when": when}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: not readable as parquet \(date value out of"):
+        read_table(str(tmp_path / "a.parquet"), "dataset.train_path")
+
+
 def test_missing_file_names_key_and_nearest(tmp_path: Path) -> None:
     write(tmp_path, "questions.jsonl", "{}")
     message = refused(str(tmp_path / "question.jsonl"))

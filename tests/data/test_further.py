@@ -45,7 +45,7 @@ def test_what_is_trained_is_left_out_counted_and_told(caplog: pytest.LogCaptureF
 
 def test_a_set_that_is_trained_as_a_whole_is_refused() -> None:
     with pytest.raises(
-        UserError, match=r"evaluation\.also, arithmetic: all 20 test questions stand"
+        UserError, match=r"evaluation\.also, arithmetic: every test question \(20\) stands"
     ):
         load_further(GIVEN, load_questions(GIVEN).test)
 

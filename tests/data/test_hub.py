@@ -163,6 +163,18 @@ def test_a_wrong_mapping_is_an_error_and_a_few_odd_rows_are_counted(tmp_path: Pa
         load_questions(ready("mmlu", path, answer_form="letter", first_index=None))
 
 
+def test_a_split_is_not_drawn_from_a_file_where_another_is_named(tmp_path: Path) -> None:
+    files, schema, make = SETS["arc"]
+    lay_out(tmp_path, files, pa.schema(schema), make)
+    given = ready("arc", tmp_path / files[0])
+    line = (r"is one file, and dataset\.validation_split names another; give a folder with both, "
+            r"or dataset\.validation_split=null dataset\.test_split=null$")  # fmt: skip
+    with pytest.raises(UserError, match=line):
+        load_questions(given)
+    alone = ready("arc", tmp_path / files[0], validation_split=None, test_split=None)
+    assert len(everything(load_questions(alone))) == 30
+
+
 def test_a_copy_without_all_parts_is_refused(tmp_path: Path) -> None:
     _, schema, make = SETS["mmlu"]
     lay_out(tmp_path, ("all/test-00000-of-00002.parquet",), pa.schema(schema), make)

@@ -17,7 +17,8 @@ from caft.data import hub_table, load_questions
 from caft.data.config import ColumnsConfig, HubConfig
 from caft.errors import UserError
 hub_table.SECONDS_TO_ANSWER = 60.0  # a busy machine takes longer than a user is made to wait
-config = HubConfig(name="hub", id="fake/sums", revision=sys.argv[1])
+config = HubConfig(name="hub", id=sys.argv[2], revision=sys.argv[1])
+config.test_split = sys.argv[3] if sys.argv[3:] else None
 config.columns = ColumnsConfig(options=None)
 try:
     splits = load_questions(config)
@@ -33,7 +34,10 @@ snapshot_download("fake/sums", repo_type="dataset", revision=sys.argv[1])
 
 
 class FakeHub(Hub):
-    """Has one dataset of three files, with 10 questions each; answers 500 for `broken`."""
+    """Has one dataset of three files, with 10 questions each; refuses the file `broken`.
+
+    Of the others fake/gated asks for consent, fake/many has two subsets, and none is converted.
+    """
 
     broken = ""
 
@@ -43,6 +47,14 @@ class FakeHubHandler(HubHandler):
 
     def answer(self, path: str) -> None:
         name = path.rsplit("/", 1)[-1]
+        if "refs%2Fconvert" in path or path.endswith("/nothing"):
+            return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        if path.startswith("/api/datasets/fake/many"):
+            siblings = [{"rfilename": f"{subset}/train.jsonl"} for subset in ("one", "two")]
+            return self.reply({"id": "fake/many", "sha": COMMIT, "siblings": siblings})
+        if "fake/sums" not in path:
+            code = "GatedRepo" if "gated" in path else "RepoNotFound"
+            return self.send(403 if "gated" in path else 404, b"{}", {"X-Error-Code": code})
         if path.startswith("/api/datasets/fake/sums/tree/"):
             files = [{"type": "file", "path": f, "size": len(rows(f)), "oid": f} for f in FILES]
             self.reply(files)
@@ -53,6 +65,7 @@ class FakeHubHandler(HubHandler):
             self.send(200, rows(name), {"ETag": f'"{name}"', "X-Repo-Commit": COMMIT})
         else:
             self.send(403, b"{}", {})
+        return None
 
 
 def rows(name: str) -> bytes:
@@ -70,8 +83,9 @@ def hub() -> Iterator[FakeHub]:
         yield server
 
 
-def call(code: str, hub: FakeHub, home: Path, revision: str, **more: str) -> str:
-    done = run_with_hub(code, revision, endpoint=hub.url, home=home, **more)
+def call(code: str, hub: FakeHub, home: Path, revision: str, *words: str, **more: str) -> str:
+    words = words or ("fake/sums",)
+    done = run_with_hub(code, revision, *words, endpoint=hub.url, home=home, **more)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -81,10 +95,11 @@ def test_an_unfinished_download_is_finished_and_then_read_offline(
     tmp_path: Path, hub: FakeHub, revision: str
 ) -> None:
     hub.broken = FILES[1]
-    assert "cannot be loaded from the hub" in call(LOAD, hub, tmp_path, revision)
+    refused = call(LOAD, hub, tmp_path, revision)
+    assert "dataset.id=fake/sums was refused by the hub (" in refused
     assert list(tmp_path.rglob(f"snapshots/*/{FILES[0]}"))
     offline = call(LOAD, hub, tmp_path, revision, HF_HUB_OFFLINE="1")
-    assert "cannot be loaded from the hub" in offline
+    assert "is not in the local cache and HF_HUB_OFFLINE is set" in offline
     hub.broken = ""
     assert call(LOAD, hub, tmp_path, revision) == "30"
     assert call(LOAD, hub, tmp_path, revision, HF_HUB_OFFLINE="1") == "30"
@@ -95,3 +110,23 @@ def test_what_the_hubs_own_tool_has_downloaded_is_read_offline(
 ) -> None:
     call(WHOLE, hub, tmp_path, COMMIT)
     assert call(LOAD, hub, tmp_path, COMMIT, HF_HUB_OFFLINE="1") == "30"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("main", "fake/smus"), "dataset.id=fake/smus is not on the hub, or is private; correct"),
+        (("main", "fake/gated"), "dataset.id=fake/gated is gated; ask for access"),
+        (("nothing", "fake/sums"), "has nothing at dataset.revision=nothing; give one of its"),
+        (("main", "a/b/c"), "dataset.id=a/b/c is not a hub id; give one such as cais/mmlu"),
+        (("main", "fake/sums", "tset"), "dataset.test_split is 'tset', but fake/sums has no such"),
+        (("main", "fake/many"), "dataset.subset is not set, and there are several: one, two; give"),
+    ],
+)
+def test_a_refusal_says_what_to_do(
+    tmp_path: Path, hub: FakeHub, words: tuple[str, ...], line: str
+) -> None:
+    told = call(LOAD, hub, tmp_path, *words)
+    assert told.startswith("dataset.")
+    assert line in told
+    assert "connect to the network" not in told

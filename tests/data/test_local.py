@@ -199,7 +199,7 @@ def test_the_form_is_settled_over_all_files_together(tmp_path: Path) -> None:
         ({"question": "  \n"}, "q.jsonl:3: column 'question' is empty"),
         ({"question": None}, "q.jsonl:3: column 'question' is empty"),
         ({"question": 7}, "q.jsonl:3: column 'question' holds 7 (int); give text"),
-        ({"options": ["red"]}, "q.jsonl:3: 1 options; give 2 to 26"),
+        ({"options": ["red"]}, "q.jsonl:3: 1 option; give 2 to 26"),
         ({"options": []}, "q.jsonl:3: 0 options"),
         ({"options": [f"o{n}" for n in range(27)]}, "q.jsonl:3: 27 options; give 2 to 26"),
         ({"options": ["red", " "]}, "q.jsonl:3: option 2 is empty"),

@@ -237,4 +237,4 @@ def test_published_rows_with_two_equal_answers_are_reported_and_kept(
     splits = QuestionSplits(train=(doubled, *rest), validation=rest, test=rest)
     with caplog.at_level(logging.WARNING):
         assert check_questions(splits, LocalConfig(name="local")) == splits
-    assert "1 questions have their answer among the options twice (q1)" in caplog.text
+    assert "1 question with the answer among the options twice (q1)" in caplog.text

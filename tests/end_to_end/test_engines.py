@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import shutil
@@ -190,15 +189,14 @@ def test_a_local_teacher_writes_every_kind_of_text(
         thinks, short = not asked.endswith("</think>\n\n"), "shortest" in asked
         return list(tokenizer(say(thinks, short, attempt)).input_ids)
 
-    def generate(*given: Any, names: Sequence[str], samples: Sequence[int]) -> list[Any]:
+    def stream(*given: Any, samples: Sequence[int], **_: Any) -> Iterator[tuple[int, Any]]:
         _, _, prompts, rules = given
         assert all(bool(each) is rules.sampling.draws for each in samples)
         ids = [reply(prompt, each) for prompt, each in zip(prompts, samples, strict=True)]
-        return [GeneratedReply(tokenizer.decode(each), tuple(each)) for each in ids]
+        replies = [GeneratedReply(tokenizer.decode(each), tuple(each)) for each in ids]
+        return iter(enumerate(replies))
 
-    # First, so that it has its own.
-    importlib.import_module("caft.tune.validation")
-    monkeypatch.setattr("caft.models.generation.generate_replies", generate)
+    monkeypatch.setattr("caft.trainers.replies.stream_replies", stream)
     monkeypatch.setattr(in_process, "check_installed", lambda kind: None)
     monkeypatch.setattr(open_module, "check_installed", lambda kind: None)
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "engines" / "fakes"))

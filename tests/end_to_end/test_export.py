@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -13,8 +14,9 @@ import pytest
 import yaml
 
 from caft.__main__ import main
-from caft.models.config import TinyModelConfig
-from caft.models.loading import load_tokenizer
+from caft.export import configs
+from caft.models.config import Dtype, TinyModelConfig
+from caft.models.loading import _quantised, load_tokenizer
 
 TOOLS = ("trl", "axolotl", "llama_factory", "ms_swift", "messages")
 # docs.axolotl.ai/docs/config-reference.html: the type of each key that is written.
@@ -181,6 +183,25 @@ def test_ms_swifts_script_goes_on_from_the_stage_before(exports: Any) -> None:
         assert flags["--use_chat_template"] == ("true" if kind == "chat" else "false")
     reply = lines(exports / "plain/ms_swift/stage1.jsonl")[0]["messages"][-1]["content"]
     assert "<" not in reply  # its generation template writes the end of the text itself
+
+
+@pytest.mark.parametrize("dtype", Dtype)
+def test_trl_has_the_runs_four_bits(dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without bitsandbytes and TRL: the script's own call, beside the one of a run on CUDA."""
+    from transformers import BitsAndBytesConfig
+
+    monkeypatch.setattr("caft.models.loading.multiplies_bfloat16", lambda _device: True)
+    script = ast.parse((Path(configs.__file__).parent / "templates/train_trl.txt").read_text())
+    (call,) = (node for node in ast.walk(script) if isinstance(node, ast.Call)
+               and isinstance(node.func, ast.Name) and node.func.id == "BitsAndBytesConfig"
+               )  # fmt: skip
+    known = {
+        "BitsAndBytesConfig": BitsAndBytesConfig,
+        "MODEL": {"dtype": "float32" if dtype is Dtype.float32 else "auto"},
+    }
+    theirs = eval(compile(ast.Expression(call), "train.py", "eval"), known)
+    ours = _quantised(TinyModelConfig(name="tiny", id="tiny", dtype=dtype), "cuda")
+    assert theirs.to_dict() == ours["quantization_config"].to_dict()  # type: ignore[attr-defined]
 
 
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(

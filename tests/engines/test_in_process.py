@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -164,9 +165,29 @@ def test_version_and_extra_arguments_are_in_the_key(kind: str, student: Student)
     assert start(kind, student, memory_share=0.3).key == keys[0]
 
 
-def test_an_argument_of_ours_is_refused(kind: str) -> None:
-    with pytest.raises(UserError, match=r"engine.extra sets dtype.*leave it out"):
-        CONFIGS[kind](extra={"dtype": "float16"})
+SETTINGS = {
+    "dtype": "model.dtype",
+    "trust_remote_code": "model.trust_remote_code",
+    "gpu_memory_utilization": "engine.memory_share",
+    "mem_fraction_static": "engine.memory_share",
+}
+
+
+def test_what_we_pass_is_ours_or_gives_way_to_the_users_own(
+    kind: str, student: Student, tmp_path: Path
+) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 8}))
+    package = SimpleNamespace(LLM=dict, Engine=dict)
+
+    def passed(**settings: Any) -> Any:
+        return start(kind, student.after_tuning(tmp_path, "f" * 20), **settings)._start(package)
+
+    theirs = {"enable_prefix_caching": False, "generation_config": "auto", "max_model_len": 9}
+    for name in passed().keys() - theirs:
+        way = f" and set {SETTINGS[name]}" if name in SETTINGS else ""
+        with pytest.raises(UserError, match=rf"extra sets {name}, .*; leave it out{way}$"):
+            CONFIGS[kind](extra={name: "x"})
+    assert theirs.items() <= passed(extra=theirs).items()
 
 
 def test_a_package_that_is_missing_is_named_with_its_command(kind: str) -> None:

@@ -13,7 +13,13 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from caft.errors import UserError
-from caft.models.config import Architecture, Dtype, HubModelConfig, TinyModelConfig
+from caft.models.config import (
+    Architecture,
+    Dtype,
+    HubModelConfig,
+    LocalTeacherModelConfig,
+    TinyModelConfig,
+)
 from caft.models.encoding import end_of_turn
 from caft.models.loading import load_model, load_tokenizer, quiet_transformers, resolve_dtype
 from caft.models.sources.locate import locate_model
@@ -96,9 +102,13 @@ def test_a_model_that_no_device_holds_is_the_users_to_change(
     monkeypatch.setattr(torch.nn.Module, "to", refuse)
     with pytest.raises(UserError, match=r"does not fit into the memory of cpu; use model\.dtype"):
         load_model(llama, config_for(llama))
+    with pytest.raises(UserError, match=r"memory of cpu; use a smaller teacher$"):
+        load_model(llama, teacher_for(llama))
 
 
-@pytest.mark.parametrize(("named", "more"), [(None, set()), (7, {7}), ([8, 7], {7, 8})])
+@pytest.mark.parametrize(
+    ("named", "more"), [(None, set()), (7, {7}), ([8, 7], {7, 8}), (0, {0}), ([0], {0})]
+)
 def test_replies_end_where_the_generation_config_says_too(
     llama: Path, tmp_path: Path, named: object, more: set[int]
 ) -> None:
@@ -112,6 +122,10 @@ def test_replies_end_where_the_generation_config_says_too(
     assert set(student.end_ids(chat=True)) == own | more
 
 
+def teacher_for(folder: Path) -> HubModelConfig:
+    return LocalTeacherModelConfig(name="teacher", id="local", path=str(folder))
+
+
 def broken(llama: Path, folder: Path, name: str, text: str) -> HubModelConfig:
     shutil.copytree(llama, folder)
     (folder / name).write_text(text)
@@ -121,8 +135,11 @@ def broken(llama: Path, folder: Path, name: str, text: str) -> HubModelConfig:
 def test_a_model_type_that_nobody_knows(llama: Path, tmp_path: Path) -> None:
     text = json.dumps({"architectures": ["NewForCausalLM"], "model_type": "brand_new"})
     config = broken(llama, tmp_path / "model", "config.json", text)
-    with pytest.raises(UserError, match=r"cannot be loaded: .*brand_new"):
+    with pytest.raises(UserError, match=r"cannot be loaded: .*brand_new.* model\.trust_remote"):
         load_model(locate_model(config), config)
+    teacher = teacher_for(tmp_path / "model")
+    with pytest.raises(UserError, match=r"; give another teacher\.path or teacher\.id$"):
+        load_model(locate_model(teacher), teacher)
 
 
 def reshaped(llama: Path, folder: Path, change: Callable[[dict[str, Any]], object]) -> Any:
@@ -176,7 +193,7 @@ def test_a_vocabulary_that_is_smaller_than_the_tokenizers(
     if not refused:
         assert len(load_tokenizer(folder, config_for(folder))) == len(tokenizer)
         return
-    with pytest.raises(UserError, match=r"has 1 tokens beyond the model's vocabulary of"):
+    with pytest.raises(UserError, match=r"has 1 token beyond the model's vocabulary of"):
         load_tokenizer(folder, config_for(folder))
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from caft.distill.local import name_model
 from caft.errors import UserError
 from caft.hydra_bridge import compose
+from caft.models import generation
 from caft.models.config import TinyModelConfig
 from caft.models.encoding import encode_prompt
-from caft.models.sampling import GREEDY
+from caft.models.sampling import GREEDY, Sampling
 from caft.models.sources.hub import explain_refusal
 from caft.models.sources.locate import locate_model
 from caft.pipeline.local_teacher import LocalTeacher
@@ -34,13 +36,44 @@ def test_a_local_teacher_counts_every_prompt_and_every_reply() -> None:
         write_prompt(question, config.dataset.prompt, Wanted.rationale, chat=True)
         for question in questions
     )
-    written = [reply.tokens for prompts in ([first, second], [first])
-               for reply in teacher.generate(prompts, ["a", "b"], GREEDY, 0, thinks=False)
+    written = [reply.tokens for prompts, names in (([first, second], ["a", "b"]), ([first], ["a"]))
+               for reply in teacher.generate(prompts, names, GREEDY, 0, thinks=False)
                ]  # fmt: skip
     lengths = [len(encode_prompt(each, teacher.student.tokenizer)) for each in (first, second)]
     assert lengths[0] < lengths[1]
     assert teacher.tokens == Tokens(read=2 * lengths[0] + lengths[1], written=sum(written))
     assert len(written) == 3
+
+
+def test_a_local_teacher_writes_fewer_at_once_where_memory_runs_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = locate_model(TinyModelConfig(name="tiny", id="tiny"))
+    words = ["model=tiny", "teacher=local_model", f"teacher.path={folder}", "teacher.max_tokens=6"]
+    config = compose(words)
+    names = [f"{number} + 3" for number in range(8)]
+    prompts = [
+        write_prompt(Question(id=name, text=name, gold_text="4"), config.dataset.prompt,
+                     Wanted.rationale, chat=True)
+        for name in names
+    ]  # fmt: skip
+    drawn = Sampling(temperature=1.0, seed=3)
+    usual = LocalTeacher(config).generate(prompts, names, drawn, 1, thinks=False)
+    assert len({reply.text for reply in usual}) > 4
+    make_cache, tried = generation.make_cache, list[int]()
+
+    def crowded(model: Any, prefix: Any, expected: Any, most: Any, at_once: Any) -> Any:
+        at_once(len(expected))
+        tried.append(len(expected))
+        if len(expected) > 4:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+        return make_cache(model, prefix, expected, most, at_once)
+
+    monkeypatch.setattr(generation, "make_cache", crowded)
+    teacher = LocalTeacher(config)
+    for _ in range(2):
+        assert teacher.generate(prompts, names, drawn, 1, thinks=False) == usual
+    assert tried == [8, 4, 4]
 
 
 def test_replies_that_do_not_fit_into_the_teachers_context_are_refused_before_scoring(

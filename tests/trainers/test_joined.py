@@ -277,3 +277,11 @@ def test_work_of_any_length_between_two_exchanges_loses_nobody() -> None:
         for process in both:
             process.join(timeout=60)
         assert [process.exitcode for process in both] == [0, 0]
+
+
+def test_an_error_without_a_text_is_named_by_its_class() -> None:
+    assert joined.name_cause(RuntimeError()) == "RuntimeError"
+    torchs = "[../third_party/gloo/pair.cc:534] Connection closed by peer [10.0.0.7]:1. More"
+    assert joined.name_cause(RuntimeError(f"{torchs}\nin a trace")) == (
+        "Connection closed by peer [10.0.0.7]:1"
+    )

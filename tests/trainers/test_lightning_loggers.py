@@ -66,10 +66,19 @@ def test_tensorboard_reads_each_step_once_and_the_hyperparameters(tmp_path: Path
              for name, value in started.hparams.items()}  # fmt: skip
     assert given == {"seed": 1, "model/kind": "tiny", "method/stages/0/epochs": 2}
     assert list_commands(tmp_path) == [f"tensorboard --logdir {tmp_path}"]
-    # In a folder of the user's own, each run has one.
+    assert name_viewer(TensorboardLoggerConfig()) == []
+    # In a folder of the user's own, each run has one, whatever its job is called.
     own = TensorboardLoggerConfig(folder=str(tmp_path / "own"))
-    start_twice(own, tmp_path / "other")
-    assert list((tmp_path / "own" / "other").glob("events.out.*"))
+    for sweep in ("first", "second"):
+        (tmp_path / sweep).mkdir()
+        start_twice(own, tmp_path / sweep / "seed=0")
+    folders = sorted((tmp_path / "own").iterdir())
+    assert len(folders) == 2
+    for folder in folders:
+        assert folder.name.startswith("seed=0-")
+        curve = reading.EventAccumulator(str(folder)).Reload().Scalars("tune_1/loss")
+        assert [point.value for point in curve] == LOSSES
+    assert name_viewer(own) == [f"tensorboard --logdir {tmp_path / 'own'}"]
 
 
 @pytest.mark.slow
@@ -119,6 +128,12 @@ def test_a_missing_package_is_named_with_its_command(
     monkeypatch.setitem(sys.modules, config.kind, None)
     with pytest.raises(UserError, match=rf"not installed; pip install 'caft\[{config.kind}\]'"):
         check_logger(config)
+
+
+def test_an_address_that_is_none_is_refused_unseen() -> None:
+    with pytest.raises(UserError, match="tracking_uri is no address; give one") as caught:
+        MlflowLoggerConfig(tracking_uri="http://me:word@[bad")
+    assert "word" not in str(caught.value)
 
 
 def test_a_password_in_a_config_is_refused() -> None:

@@ -303,6 +303,13 @@ def test_logins_are_found_where_wandb_finds_them(bare_home, monkeypatch, log_in)
     check_wandb(WandbLoggerConfig())
 
 
+def test_the_home_of_nobody_is_no_traceback(bare_home, monkeypatch):
+    for name in ("WANDB_DIR", "WANDB_CONFIG_DIR", "NETRC"):
+        monkeypatch.setenv(name, "~nobody_here/x")
+    assert wandb_mode(WandbMode.auto) == "offline"
+    check_wandb(WandbLoggerConfig())
+
+
 def test_a_login_at_another_server_is_none(bare_home, monkeypatch):
     login_by_netrc(bare_home, monkeypatch, host="api.wandb.ai")
     assert wandb_mode(WandbMode.auto) == "offline"

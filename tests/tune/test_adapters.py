@@ -12,7 +12,13 @@ import pytest
 import torch
 
 from caft.errors import UserError
-from caft.models.adapters import load_adapter, prepare_checkpointing, save_tuned
+from caft.models.adapters import (
+    BaseModel,
+    load_adapter,
+    prepare_checkpointing,
+    refuse_other_base,
+    save_tuned,
+)
 from caft.models.config import Architecture, Dtype
 from caft.models.student import Student
 from caft.pipeline.delivery import deliver
@@ -283,6 +289,22 @@ def test_an_adapter_of_another_base_model_is_refused(student_of, tmp_path):
         load_adapter(other.load(), tuned.tuned)
     with pytest.raises(UserError, match=r"start_from is .* holds no adapter_config\.json"):
         starting_student(student, TuningConfig(start_from=str(tmp_path)))
+
+
+@pytest.mark.parametrize("path", ["/model", "./model", "../m", "~/m", "/data/model"])
+def test_the_path_of_a_folder_is_no_name_of_a_model(tmp_path, path):
+    """What peft saves of a model that was read from a folder, which may have moved since."""
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+
+    def trained_on(name):
+        settings = {"base_model_name_or_path": name}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+
+    trained_on(path)
+    refuse_other_base(tmp_path, BaseModel(id="/mine", revision=None, fingerprint="f"))
+    trained_on("org/model")
+    with pytest.raises(UserError, match="was trained on org/model, and the model is /mine"):
+        refuse_other_base(tmp_path, BaseModel(id="/mine", revision=None, fingerprint="f"))
 
 
 def test_an_adapter_whose_disk_is_gone_is_not_looked_for_on_the_hub(

@@ -258,7 +258,7 @@ def test_rows_without_reasoning_are_left_out_of_thinking_and_counted(caplog):
     rows = [written("a"), replace(written("b"), reasoning="Hm."), written("c")]
     pairs = choose_pairs(questions(*"abc"), dict.fromkeys("abc", "hard"), rows, stage)
     assert [item.question.id for item in pairs] == ["b"]
-    assert "2 rationales have no reasoning" in caplog.text
+    assert "for want of reasoning: 2 rationales" in caplog.text
     with pytest.raises(UserError, match=r"class hard on thinking, .*field reasoning"):
         choose_pairs(questions("a"), {"a": "hard"}, rows[:1], stage)
 

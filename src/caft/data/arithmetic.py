@@ -22,7 +22,7 @@ from math import ceil
 
 from caft.data.config import ArithmeticConfig
 from caft.data.splits import QuestionSplits
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.records import Question
 
 ANSWERS = range(1, 10)
@@ -170,7 +170,7 @@ def write_question(moves: Sequence[Move], answer: int) -> Question:
         answer_set=tuple(str(digit) for digit in ANSWERS),
         gold_index=ANSWERS.index(answer),
         gold_text=str(answer),
-        subject=f"{len(moves)} step{'s' * (len(moves) > 1)}",
+        subject=f"{count_of(len(moves), 'step')}",
         rationale=solution,
         origin=f"arithmetic: {text}",
     )
@@ -229,11 +229,21 @@ def _refuse_too_few(
     sizes: Mapping[str, int], left: Sequence[int], config: ArithmeticConfig
 ) -> None:
     """`left` is by number of steps, after the shots."""
+    room = (
+        f"within {config.lowest} to {config.highest} with operands up to {config.largest_operand}"
+    )
+    if min(left) < 0:
+        steps = left.index(min(left))
+        shots = spread_shots(sizes["shots"], config.most_steps)[steps]
+        raise UserError(
+            f"dataset.prompt.shots is {sizes['shots']}, {shots} of them of "
+            f"{count_of(steps + 1, 'step')}; only {shots + left[steps]} such chains stay {room}: "
+            "lower it, or raise dataset.largest_operand or dataset.highest"
+        )
     wanted, available = sum(sizes.values()), sum(left) + sizes["shots"]
-    if min(left) < 0 or wanted > available:
+    if wanted > available:
         raise UserError(
             f"dataset.train, validation, test and prompt.shots ask for {wanted} chains; only "
-            f"{available} distinct ones of 1 to {config.most_steps} steps stay within "
-            f"{config.lowest} to {config.highest} with operands up to {config.largest_operand}: "
+            f"{available} distinct ones of 1 to {config.most_steps} steps stay {room}: "
             "ask for fewer, or raise dataset.largest_operand, dataset.highest or dataset.most_steps"
         )

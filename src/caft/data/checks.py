@@ -17,7 +17,7 @@ from caft.data.positions import (
     shuffle_options,
 )
 from caft.data.splits import QuestionSplits
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.packed import join, values_of
 from caft.records import Question
 from caft.text.config import PromptConfig
@@ -45,9 +45,9 @@ def _warn_of_equal_options(questions: Sequence[Question]) -> None:
     doubled = [question for question in questions if equal_to_gold(question)]
     if doubled:
         log.warning(
-            "%d questions have their answer among the options twice (%s); either one is read as "
-            "an option of its own",
-            len(doubled),
+            "%s with the answer among the options twice (%s); either one is read as an option of "
+            "its own",
+            count_of(len(doubled), "question"),
             doubled[0].origin or doubled[0].id,
         )
 
@@ -92,9 +92,9 @@ def _shuffle(splits: QuestionSplits, seed: int) -> QuestionSplits:
     kept = [each for each in questions if each.options and names_letters(each)]
     if kept:
         log.warning(
-            "the options of %d questions are not shuffled, since they or the worked solution name "
+            "the options of %s are not shuffled, since they or the worked solution name "
             "others by letter or place (%s)",
-            len(kept),
+            count_of(len(kept), "question"),
             kept[0].origin or kept[0].id,
         )
     shuffled = {name: shuffle_options(part, seed) for name, part in parts.items()}

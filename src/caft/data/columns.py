@@ -150,11 +150,6 @@ def _read_question(row: Row, reading: Reading) -> Question:
     )
 
 
-def make_id(question: Question) -> str:
-    """An id made of the content: the same in every file and at every line."""
-    return _name([question.text, *question.options, str(question.gold_index), question.gold_text])
-
-
 def _name(parts: Sequence[str]) -> str:
     return "q" + hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:12]
 
@@ -173,8 +168,8 @@ def _read_options(row: Row, names: Sequence[str]) -> tuple[str, ...]:
         options.append(_refuse_unfit_text(option, row.origin))
     if not LEAST_OPTIONS <= len(options) <= MOST_OPTIONS:
         raise UserError(
-            f"{row.origin}: {len(options)} options; give {LEAST_OPTIONS} to {MOST_OPTIONS}, or "
-            "set dataset.columns.options=null for free text"
+            f"{row.origin}: {count_of(len(options), 'option')}; give {LEAST_OPTIONS} to "
+            f"{MOST_OPTIONS}, or set dataset.columns.options=null for free text"
         )
     return tuple(options)
 

@@ -107,15 +107,20 @@ def order_of_draw(ids: Iterable[str], split: str, seed: int) -> list[str]:
     return sorted(ids, key=rank)
 
 
-def draw(questions: Sequence[Question], count: int | None, split: str, seed: int) -> Questions:
-    """`count` questions (None: all) drawn by seed, in their own order. UserError if too few."""
+def draw(
+    questions: Sequence[Question], count: int | None, split: str, seed: int, said: str = ""
+) -> Questions:
+    """`count` questions (None: all) drawn by seed, in their own order.
+
+    UserError if there are too few, with what the setting is `said` to be in place of the count.
+    """
     if count is None:
         return questions
     if count > len(questions):
         setting = "dataset.prompt.shots" if split == "shots" else f"dataset.{split}"
         raise UserError(
-            f"{setting} is {count}, but without repeats and the other splits {len(questions):,} of "
-            "the questions can be drawn: ask for fewer, or give more rows"
+            f"{setting} is {said or count}, but without repeats and the other splits "
+            f"{len(questions):,} of the questions can be drawn: ask for fewer, or give more rows"
         )
     drawn = {*order_of_draw(values_of(questions, "id"), split, seed)[:count]}
     return keep(questions, [name in drawn for name in values_of(questions, "id")])
@@ -146,8 +151,8 @@ def divide(
     held: dict[str, Questions] = {}
     for split, (own, count) in sources.items():
         if own is None:
-            wanted = tenth if count is None else count
-            rows = chosen[split] = draw(train, wanted, split, config.seed)
+            wanted, said = (tenth, f"null (a tenth, {tenth})") if count is None else (count, "")
+            rows = chosen[split] = draw(train, wanted, split, config.seed, said)
             drawn = {*values_of(rows, "id")}
             train = keep(train, [name not in drawn for name in values_of(train, "id")])
         else:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from caft.data.cells import is_number
-from caft.data.files import Row, Table, read_table
+from caft.data.files import Table, read_table
 from caft.data.row_errors import read_each, refuse_mistakes
 from caft.errors import UserError
 
@@ -22,7 +20,7 @@ def read_entropies(path: str, dial: str) -> dict[str, float]:
         _find_column(table, columns, f"{dial}={path}")
         for columns in (_ID_COLUMNS, _ENTROPY_COLUMNS)
     )
-    read = read_each(table.rows, lambda row: (row, _read_entropy(row, value)))
+    read = read_each(table.rows, lambda row: (row, row.read_nats(value)))
     entropies: dict[str, float] = {}
     mistakes = []
     for row, entropy in read:
@@ -42,11 +40,3 @@ def _find_column(table: Table, columns: Sequence[str], given: str) -> str:
             f"({' or '.join(_ENTROPY_COLUMNS)})"
         )
     return found
-
-
-def _read_entropy(row: Row, column: str) -> float:
-    given = row.values.get(column)
-    nats = float(str(given)) if is_number(given) else math.nan
-    if not 0 <= nats < math.inf:
-        raise row.wrong_cell(column, "give an entropy in nats, 0 or more")
-    return nats

@@ -10,6 +10,7 @@ import difflib
 import io
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import TypeAlias
 
 from caft.data.cells import find_rule, is_number, show, show_names
 from caft.data.row_errors import read_each
-from caft.errors import UserError
+from caft.errors import UserError, count_of, first_line
 from caft.packed import ROWS_IN_BLOCK, change_values, pack, values_of
 
 MOST_DIGITS = 4000
@@ -41,6 +42,14 @@ class Row:
 
     origin: str
     values: dict[str, object]
+
+    def read_nats(self, column: str) -> float:
+        """An entropy. UserError for a cell that holds none."""
+        given = self.values.get(column)
+        nats = float(str(given)) if is_number(given) else math.nan
+        if not 0 <= nats < math.inf:
+            raise self.wrong_cell(column, "give an entropy in nats, 0 or more")
+        return nats
 
     def wrong_cell(self, column: str, advice: str, detail: str = "") -> UserError:
         """An error about the value of a column, with what to do about it."""
@@ -254,8 +263,8 @@ def _name_cells(header: Sequence[str], name: str, number: int, cells: Sequence[s
     least = max((place for place, column in enumerate(header, start=1) if column), default=0)
     if len(cells) < least or any(cell.strip() for cell in cells[len(header) :]):
         raise UserError(
-            f"{name}:{number}: {len(cells)} cells, but the header has {len(header)} columns; "
-            "quote cells that hold commas"
+            f"{name}:{number}: {count_of(len(cells), 'cell')}, but the header has "
+            f"{count_of(len(header), 'column')}; quote cells that hold commas"
         )
     named = zip(header, cells, strict=False)
     # A column without a name, such as a table library's index, is dropped.
@@ -270,10 +279,10 @@ def _read_parquet(path: Path) -> Read:
         batches = pyarrow.parquet.read_table(path).to_batches(max_chunksize=ROWS_IN_BLOCK)
         rows = (row for batch in batches for row in batch.to_pylist())
         read = pack(Row(f"{path.name}:{n}", row) for n, row in enumerate(rows, start=1))
-    except pyarrow.ArrowException as error:
-        reason = str(error).splitlines()[0]
+    # Python has no date beyond the year 9999.
+    except (pyarrow.ArrowException, OverflowError) as error:
         raise UserError(
-            f"{path.name}: not readable as parquet ({reason}); write the file again"
+            f"{path.name}: not readable as parquet ({first_line(error)}); write the file again"
         ) from error
     return read, frozenset()
 

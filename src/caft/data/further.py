@@ -13,7 +13,7 @@ from caft.data.config import DatasetConfig, LocalConfig
 from caft.data.dedup import leave_out
 from caft.data.local import load_test_file
 from caft.data.splits import QuestionSplits
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.records import Question
 
 log = logging.getLogger(__name__)
@@ -59,16 +59,16 @@ def load_further(
     shared = len(read.test) - len(kept)
     if not kept:
         raise UserError(
-            f"evaluation.also, {config.name}: all {shared} test questions stand in the training "
-            "questions too, and say nothing about forgetting; name a set that is not trained"
+            f"evaluation.also, {config.name}: every test question ({shared:,}) stands in the "
+            "training questions too, and says nothing about forgetting; name a set that is not "
+            "trained"
         )
     if shared:
         log.warning(
-            "evaluation.also, %s: %d of %d test questions stand in the training questions and are "
-            "left out",
+            "evaluation.also, %s: %d of %s stand in the training questions and are left out",
             config.name,
             shared,
-            len(read.test),
+            count_of(len(read.test), "test question"),
         )
     return FurtherSet(config=config, questions=kept, shots=read.shots, in_training=shared)
 

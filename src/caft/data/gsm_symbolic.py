@@ -18,7 +18,7 @@ from caft.data.files import Row, Table
 from caft.data.gsm8k import COLUMNS, separate_answer
 from caft.data.row_errors import read_each
 from caft.data.splits import QuestionSplits
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 
 # The package's own end of every question; ours are in dataset.prompt.
 _INSTRUCTION = " Give the result as your final answer. Do not include units."
@@ -68,5 +68,5 @@ def _draw(wanted: int, seed: int, name: str) -> Iterator[Row]:
             return iter(read_each(rows.values(), separate_answer))
     raise UserError(
         f"dataset.train, validation, test and dataset.prompt.shots ask for {wanted} questions, but "
-        f"{name} made only {len(rows)} different ones; ask for fewer"
+        f"{name} made only {count_of(len(rows), 'different one')}; ask for fewer"
     )

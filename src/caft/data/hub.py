@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from operator import eq
 from pathlib import Path
@@ -11,6 +12,7 @@ from caft.data.config import HubDatasetConfig
 from caft.data.files import Table, read_table, refuse_missing_columns
 from caft.data.hub_files import are_complete, is_part, said_counts
 from caft.errors import UserError
+from caft.hub_refusals import Repository, explain_refusal, refusal_types
 from caft.packed import join
 
 SECONDS_TO_ANSWER = 4.0
@@ -115,10 +117,6 @@ def download_files(
     """
     from huggingface_hub import HfApi, hf_hub_download
 
-    # The class of the HTTP library that the hub client uses: timeouts, lost connections and
-    # refusals are of this class or an OSError.
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-
     cached = {split: _find_cached(config, file) for split, file in files.items()}
     here = {split: path for split, path in cached.items() if path is not None}
     if len(here) == len(files):
@@ -126,23 +124,22 @@ def download_files(
     if not fetch:
         raise NotHereError(f"download {config.id} at {config.revision}")
     revision, kind = config.revision, "dataset"
-    try:
+    with explained(config.id, revision):
         HfApi().repo_info(config.id, repo_type=kind, revision=revision, timeout=SECONDS_TO_ANSWER)
         return {
             split: Path(hf_hub_download(config.id, file, repo_type=kind, revision=revision))
             for split, file in files.items()
         }
-    except (OSError, HTTPError) as error:
-        raise explain_unreachable(config.id, config.revision, error) from error
 
 
-def explain_unreachable(name: str, revision: str, error: Exception) -> UserError:
-    """What failed on the way to the hub, and what to do."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UserError(
-        f"dataset {name} at revision {revision} cannot be loaded from the hub "
-        f"({reason.rstrip('.')}); get online, or give a copy: dataset.path=/folder/or/file"
-    )
+@contextmanager
+def explained(name: str, revision: str) -> Iterator[None]:
+    """A refusal of the hub becomes a UserError that says what to do."""
+    try:
+        yield
+    except refusal_types() as error:
+        asked = Repository("dataset", name, revision, like="cais/mmlu")
+        raise explain_refusal(asked, error) from error
 
 
 def _find_cached(config: HubDatasetConfig, file: str) -> Path | None:

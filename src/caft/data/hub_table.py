@@ -7,13 +7,14 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from caft.data.config import HubConfig
 from caft.data.files import READERS
 from caft.data.hub import (
     SECONDS_TO_ANSWER,
     NotHereError,
-    explain_unreachable,
+    explained,
     read_parts,
     refuse_missing_parts,
 )
@@ -21,6 +22,9 @@ from caft.data.hub_files import are_complete, choose_files
 from caft.data.local import read_mapped
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import DatasetInfo
 
 _CONVERTED = "refs/convert/parquet"
 """The branch on which the hub keeps a dataset as parquet files, whatever its own format is."""
@@ -54,6 +58,7 @@ def _splits(config: HubConfig) -> dict[str, str]:
 def _copied(config: HubConfig, given: str) -> dict[str, list[Path]]:
     path = Path(given).expanduser()
     if not path.is_dir():
+        _refuse_other_splits(config, path)
         return {"train": [path]}
     files = _choose(config, _list_files(path))
     _refuse_missing(config, files, f"dataset.path={given}")
@@ -61,6 +66,15 @@ def _copied(config: HubConfig, given: str) -> dict[str, list[Path]]:
     for split, own in paths.items():
         refuse_missing_parts(own, split, given)
     return paths
+
+
+def _refuse_other_splits(config: HubConfig, path: Path) -> None:
+    others = [f"dataset.{split}_split" for split in _splits(config) if split != "train"]
+    if path.is_file() and others:
+        raise UserError(
+            f"dataset.path={config.path} is one file, and {others[0]} names another; give a folder "
+            f"with both, or {' '.join(f'{name}=null' for name in others)}"
+        )
 
 
 def _published(config: HubConfig, *, fetch: bool) -> dict[str, list[Path]]:
@@ -164,23 +178,36 @@ def _listing_path(home: Path, commit: str) -> Path:
 
 
 def _download(config: HubConfig) -> dict[str, list[Path]]:
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub import hf_hub_download
 
     assert config.id is not None
     files: dict[str, list[str]] = {}
     for revision in _revisions(config):
-        try:
-            info = HfApi().dataset_info(config.id, revision=revision, timeout=SECONDS_TO_ANSWER)
-            listed = [each.rfilename for each in info.siblings or ()]
-            files = _choose(config, listed)
+        with explained(config.id, revision):
+            info = _ask_hub(config.id, revision)
+        if info is None:
+            break
+        listed = [each.rfilename for each in info.siblings or ()]
+        files = _choose(config, listed)
+        if all(files.values()):
             get = partial(hf_hub_download, config.id, repo_type="dataset", revision=revision)
-            if all(files.values()):
+            with explained(config.id, revision):
                 _keep_listing(config, str(info.sha), listed)
                 return {
                     split: [Path(get(name)) for name in names] for split, names in files.items()
                 }
-        except (OSError, HTTPError, ValueError) as error:
-            raise explain_unreachable(config.id, revision, error) from error
     _refuse_missing(config, files, config.id)
     raise AssertionError("some split has no file")
+
+
+def _ask_hub(name: str, revision: str) -> DatasetInfo | None:
+    """The hub's entry; None where it has converted nothing."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    try:
+        return HfApi().dataset_info(name, revision=revision, timeout=SECONDS_TO_ANSWER)
+    except RevisionNotFoundError:
+        if revision == _CONVERTED:
+            return None
+        raise

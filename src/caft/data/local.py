@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from caft.data.cells import is_number
 from caft.data.columns import (
     Reading,
     keep_readable,
@@ -196,10 +194,7 @@ def read_scores(
 
 
 def _read_score(row: Row, entropy_column: str, correct_column: str) -> tuple[float, bool]:
-    entropy, correct = row.values.get(entropy_column), row.values.get(correct_column)
-    nats = float(str(entropy)) if is_number(entropy) else math.nan
-    if not 0 <= nats < math.inf:
-        raise row.wrong_cell(entropy_column, "give an entropy in nats, 0 or more")
+    nats, correct = row.read_nats(entropy_column), row.values.get(correct_column)
     truth = _TRUTHS.get(str(correct).strip().lower())
     if truth is None:
         raise row.wrong_cell(correct_column, "give true or false, or 1 or 0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.packed import pack
 
 Given = TypeVar("Given")
@@ -17,7 +17,7 @@ def refuse_mistakes(mistakes: Sequence[str], advice: str = "") -> None:
     if not mistakes:
         return
     others = len(mistakes) - 1
-    more = f" ({others} more row{'s' * (others > 1)} like it or otherwise wrong)" if others else ""
+    more = f" ({count_of(others, 'more row')} like it or otherwise wrong)" if others else ""
     raise UserError(mistakes[0] + more + (f"; {advice}" if advice else ""))
 
 

@@ -9,10 +9,20 @@ from caft.dials import Count, Range, Share, Text, check_dials
 from caft.errors import UserError
 from caft.teachers.config import EndpointConfig
 
+_EVERYWHERE = {"dtype": "model.dtype", "trust_remote_code": "model.trust_remote_code"}
 _OURS = {
-    "vllm": ("model", "tokenizer", "dtype", "enable_lora"),
-    "sglang": ("model_path", "tokenizer_path", "dtype", "lora_paths"),
+    "vllm": {
+        **_EVERYWHERE,
+        **dict.fromkeys(("model", "tokenizer", "enable_lora", "max_lora_rank", "max_loras")),
+        "gpu_memory_utilization": "engine.memory_share",
+    },
+    "sglang": {
+        **_EVERYWHERE,
+        **dict.fromkeys(("model_path", "tokenizer_path", "lora_paths")),
+        "mem_fraction_static": "engine.memory_share",
+    },
 }
+"""By kind, the arguments that are not the user's; with the setting that stands for one, if any."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,9 +76,12 @@ class InProcessEngineConfig(OtherEngineConfig):
 
     def __post_init__(self) -> None:
         EngineConfig.__post_init__(self)
-        for name in _OURS[self.kind]:
+        for name, setting in _OURS[self.kind].items():
             if name in self.extra:
-                raise UserError(f"engine.extra sets {name}, which CAFT sets itself; leave it out")
+                instead = f" and set {setting}" if setting else ""
+                raise UserError(
+                    f"engine.extra sets {name}, which CAFT sets itself; leave it out{instead}"
+                )
 
 
 @dataclass(kw_only=True, slots=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from caft.engines.config import InProcessEngineConfig
 from caft.engines.replies import CUT, assert_plain, find_end, read_ids, refuse_cut
-from caft.errors import UserError
+from caft.errors import UserError, first_line
 from caft.kernels.memory import release_memory, return_device_memory
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter
 from caft.models.student import Student
@@ -138,7 +138,7 @@ class InProcessEngine(ABC):
             return self._complete(prompts, limits, rules)
         except ValueError as error:  # of a prompt, or of a setting
             raise UserError(
-                f"engine={self.config.kind} refuses a prompt ({_first_line(error)}); raise "
+                f"engine={self.config.kind} refuses a prompt ({first_line(error)[:300]}); raise "
                 f"engine.extra.{_CONTEXT[self.config.kind]}, or use engine=own"
             ) from error
 
@@ -151,7 +151,7 @@ class InProcessEngine(ABC):
         except Exception as error:  # an engine raises whatever the libraries below it raise
             raise UserError(
                 f"engine={self.config.kind} cannot load {self.student.base['id']} "
-                f"({_first_line(error)}); set engine.memory_share or engine.extra, or use "
+                f"({first_line(error)[:300]}); set engine.memory_share or engine.extra, or use "
                 "engine=own"
             ) from error
 
@@ -199,11 +199,13 @@ class VllmEngine(InProcessEngine):
             dtype=self.student.dtype,
             trust_remote_code=self.student.config.trust_remote_code,
             gpu_memory_utilization=self.config.memory_share,
-            enable_prefix_caching=True,
-            # Ours say how replies are written, not those of the model's folder.
-            generation_config="vllm",
             **lora,
-            **self.config.extra,
+            **{
+                "enable_prefix_caching": True,
+                # Ours say how replies are written, not those of the model's folder.
+                "generation_config": "vllm",
+                **self.config.extra,
+            },
         )
 
     def _stop(self) -> None:
@@ -321,10 +323,6 @@ def _read_piece(ids: Sequence[int], meta: Mapping[str, Any]) -> Piece:
     reason = meta.get("finish_reason")
     told = reason if isinstance(reason, Mapping) else {}
     return Piece(list(ids), isinstance(told.get("matched"), str), str(told.get("type", "")))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _read_rank(adapter: str) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caft.console import quiet_libraries, tell
-from caft.errors import UserError, did_you_mean
+from caft.errors import UserError, count_of, did_you_mean
 from caft.subcommands import make_parser, run_command
 
 if TYPE_CHECKING:
@@ -78,16 +78,18 @@ def describe_export(
     for part in parts:
         classes = ", ".join(f"{count} {name}" for name, count in part.by_class.items())
         yield (
-            f"{part.file}: {part.rows} rows ({classes}), {part.prompt_tokens} prompt and "
-            f"{part.completion_tokens} completion tokens"
+            f"{part.file}: {count_of(part.rows, 'row')} ({classes}), "
+            f"{part.prompt_tokens:,} prompt and "
+            f"{count_of(part.completion_tokens, 'completion token')}"
         )
         if part.other_tokens:
             yield (
-                f"  {part.other_tokens} rows become other tokens in {name} than in the run; "
+                f"  other tokens in {name} than in the run: {count_of(part.other_tokens, 'row')}; "
                 "axolotl gets the very tokens"
             )
         if part.weighed:
-            yield f"  {part.weighed} rows have a weight in the loss, which {name} does not read"
+            rows = count_of(part.weighed, "row")
+            yield f"  {name} does not read the weight in the loss that the run gave to {rows}"
         if part.draws:
             drawn = ", ".join(f"{count} {name}" for name, count in part.draws.items())
             yield f"  an epoch of the run drew {drawn}; {name} trains all of the rows every epoch"

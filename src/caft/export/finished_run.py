@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.dials import shown
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.export.rows import Row, list_rows
 from caft.hydra_bridge import read_run_config
 from caft.models.sources.locate import locate_model
@@ -168,6 +168,6 @@ def _refuse_other_rows(rows: Sequence[Row], folder: Path, trained: int | None) -
     """UserError if the run trained another number of rows; None: it did not get there."""
     if trained is not None and trained != len(rows):
         raise UserError(
-            f"the run in {folder} trained {trained} rows where its files now make {len(rows)}; run "
-            "its command again in another folder, and export that run"
+            f"the run in {folder} trained {count_of(trained, 'row')} where its files now "
+            f"make {len(rows):,}; run its command again in another folder, and export that run"
         )

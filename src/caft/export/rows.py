@@ -15,10 +15,9 @@ from caft.models.encoding import (
 from caft.models.thinking_span import thinking_form_of
 from caft.protocols import Tokenizer
 from caft.records import Example, Rationale, Target
-from caft.text.answers import gold_label
-from caft.text.prompts import Prompt, Wanted, bracketed, write_prompt
+from caft.text.prompts import Prompt, Wanted, write_prompt
 from caft.text.thinking import find_open_mark
-from caft.tune.examples import TrainingPair, wanted_of
+from caft.tune.examples import TrainingPair, reply_of, text_of, wanted_of
 from caft.tune.stage import TrainingRows, TuneInputs
 
 _Sources = Mapping[tuple[Target, str], Rationale]
@@ -49,7 +48,7 @@ def list_rows(
     """The rows that any epoch of the stage trains, in the order of its questions."""
     left_out = set(encoded.dropped)
     pairs = [pair for pair in tuning.pairs if pair.question.id not in left_out]
-    sources = {_text_of(row.target, row.question_id): row for row in rationales if row.accepted}
+    sources = {text_of(row.target, row.question_id): row for row in rationales if row.accepted}
     return [
         _make_row(pair, example, tuning, sources)
         for pair, example in zip(pairs, encoded.examples, strict=True)
@@ -59,11 +58,6 @@ def list_rows(
 def begins_with_bos(tokenizer: Tokenizer) -> bool:
     """Whether the tokenizer puts its BOS before every text."""
     return tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-
-
-def _text_of(target: Target, question_id: str) -> tuple[Target, str]:
-    """Thinking is trained from the rationale that came with it."""
-    return Target.rationale if target is Target.thinking else target, question_id
 
 
 def _make_row(pair: TrainingPair, example: Example, tuning: TuneInputs, sources: _Sources) -> Row:
@@ -78,7 +72,7 @@ def _make_row(pair: TrainingPair, example: Example, tuning: TuneInputs, sources:
     before, after = ("", prompt.joiner) if whole else (prompt.joiner, "")
     bos = tokenizer.bos_token if not chat and begins_with_bos(tokenizer) else ""
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer, chat=chat))
-    source = sources.get(_text_of(pair.target, pair.question.id)) if pair.target.reasons else None
+    source = sources.get(text_of(pair.target, pair.question.id)) if pair.target.reasons else None
     return Row(
         example=example,
         prompt=f"{bos}{rendered}{before}",
@@ -93,17 +87,11 @@ def _make_row(pair: TrainingPair, example: Example, tuning: TuneInputs, sources:
 def _write_reply(pair: TrainingPair, prompt: Prompt, wanted: Wanted, tuning: TuneInputs) -> str:
     """The reply as `encode_pair` trains it, without what joins it to the prompt."""
     tokenizer = tuning.student.tokenizer
-    rationale = harmless(pair.rationale, tokenizer)
     if pair.target is Target.thinking:
         form = thinking_form_of(prompt, tokenizer)
-        return form.write(harmless(pair.reasoning, tokenizer), rationale)
-    gold = gold_label(pair.question, tuning.prompt.option_ids)
-    replies = {
-        Wanted.answer: gold,
-        Wanted.bracketed: bracketed(gold),
-        Wanted.rationale: rationale,
-    }
-    return harmless(replies[wanted], tokenizer)
+        texts = (harmless(text, tokenizer) for text in (pair.reasoning, pair.rationale))
+        return form.write(*texts)
+    return harmless(reply_of(pair, wanted, tuning.prompt.option_ids), tokenizer)
 
 
 def _opened(rendered: str, thinks: bool) -> str:

@@ -181,13 +181,6 @@ class ReplyCache:
         assert self._lengths is not None
         return self._lengths + self.prefix.length
 
-    @property
-    def read_bytes(self) -> int:
-        """What a step reads: all blocks whole, and the prefix once."""
-        kept = [self.prefix.keys, self.prefix.values]
-        kept += [part for block in self.blocks for part in (block.keys, block.values)]
-        return sum(tensor.nbytes for tensors in kept for tensor in tensors.values())
-
     def admit(self, rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> NewRows:
         """Make room for prompts, in the order of a pack; each is written to all of its free rows.
 

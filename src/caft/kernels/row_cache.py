@@ -79,13 +79,6 @@ class RowCache:
         """The position of every row's next token, [rows]; valid from `begin_step` on."""
         return self._lengths + self.prefix.length
 
-    @property
-    def read_bytes(self) -> int:
-        """What a step reads now: every row's own keys and values, and the prefix once."""
-        tensors = [*self.keys.values(), *self.values.values()]
-        columns = sum(self.lengths) + self.prefix.length
-        return sum(each.nbytes // self.columns * columns for each in tensors)
-
     def admit(self, rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> JoiningRows:
         """Make room for prompts, in the order of a pack; each is written to all of its free rows.
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from caft.errors import UserError
+from caft.errors import UserError, first_line
 from caft.models.loading import quiet_transformers
 from caft.protocols import CausalLM
 
@@ -65,9 +65,7 @@ def add_lora(
     try:
         adapted: CausalLM = get_peft_model(model, config)
     except ValueError as error:
-        raise UserError(
-            f"tuning.lora.modules is {list(modules)}: {str(error).splitlines()[0]}"
-        ) from error
+        raise UserError(f"tuning.lora.modules is {list(modules)}: {first_line(error)}") from error
     fuse_lora(adapted)
     return adapted
 
@@ -245,8 +243,9 @@ def refuse_other_base(folder: Path, base: BaseModel) -> None:
     else:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         name = config.get("base_model_name_or_path") or base["id"]
-        # A folder's path does not identify a model; a hub id has one slash.
-        fits = name.count("/") != 1 or name == base["id"]
+        # A folder's path does not identify a model; a hub id has one slash, and not in front.
+        is_path = name.startswith(("/", ".", "~")) or name.count("/") != 1
+        fits = is_path or name == base["id"]
     if not fits:
         raise UserError(
             f"the adapter in {folder} was trained on {name}, and the model is {base['id']}; "

@@ -30,8 +30,10 @@ class Architecture(Enum):
 class ModelConfig:
     """What every model shares. `path` is a local folder that is used instead of the source.
 
-    `revision` is a commit of the hub repository.
+    `revision` is a commit of the hub repository, `group` the config group of the settings.
     """
+
+    group: ClassVar[str] = "model"
 
     kind: str
     name: Text
@@ -47,12 +49,7 @@ class ModelConfig:
 
 @dataclass(kw_only=True, slots=True)
 class HubModelConfig(ModelConfig):
-    """A causal LM of the Hugging Face hub; safetensors only.
-
-    `group` is the config group that its settings are in.
-    """
-
-    group: ClassVar[str] = "model"
+    """A causal LM of the Hugging Face hub; safetensors only."""
 
     kind: str = "hub"
 

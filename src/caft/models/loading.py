@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.kernels.memory import (
     memory_may_end,
     multiplies_bfloat16,
@@ -18,7 +18,7 @@ from caft.kernels.memory import (
     spare_imports,
 )
 from caft.models.config import Dtype, ModelConfig
-from caft.models.sources.folder import explain_unused, read_settings, without_buffers
+from caft.models.sources.folder import explain_unused, read_settings, text_settings, without_buffers
 from caft.protocols import CausalLM, Tokenizer
 
 if TYPE_CHECKING:
@@ -36,15 +36,14 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
             )
             tokenizer("a")  # some settings are wrong only for its use, as a text for a length is
     except Exception as error:  # the tokenizers library raises nothing narrower
-        raise _unloadable("tokenizer", folder, error) from error
+        raise _unloadable("tokenizer", folder, error, config) from error
     _refuse_tokens_without_weights(tokenizer, folder)
     return tokenizer
 
 
 def _refuse_tokens_without_weights(tokenizer: Tokenizer, folder: Path) -> None:
     values = read_settings(folder / "config.json")
-    inner = values.get("text_config")
-    size = values.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else 0)
+    size = values.get("vocab_size") or text_settings(values).get("vocab_size")
     if not isinstance(size, int) or not size:
         return
     outside = [token for token, number in tokenizer.get_vocab().items() if number >= size]
@@ -57,20 +56,19 @@ def _refuse_tokens_without_weights(tokenizer: Tokenizer, folder: Path) -> None:
     ]
     if needed:
         raise UserError(
-            f"the tokenizer in {folder} has {len(needed)} tokens beyond the model's vocabulary of "
-            f"{size} (vocab_size in config.json), such as {needed[0]!r}; give the tokenizer that "
-            "the model was trained with"
+            f"the tokenizer in {folder} has {count_of(len(needed), 'token')} beyond the "
+            f"model's vocabulary of {size} (vocab_size in config.json), such as {needed[0]!r}; "
+            "give the tokenizer that the model was trained with"
         )
 
 
 def read_context(folder: Path, config: ModelConfig) -> int | None:
     """The context length in tokens that the config in `folder` has; None if it has none."""
     values = read_settings(folder / "config.json")
-    inner = values.get("text_config")
-    settings = {**values, **inner} if isinstance(inner, dict) else values
+    settings = text_settings(values)
     # GPT-2 has a name of its own.
     context = settings.get("max_position_embeddings") or settings.get("n_positions")
-    if isinstance(inner, dict) and not context:  # left out, as the hub's Gemma 3 leaves defaults
+    if settings is not values and not context:  # left out, as the hub's Gemma 3 leaves defaults
         from transformers import AutoConfig
 
         with suppress(OSError, ValueError, ImportError, KeyError), quiet_transformers():
@@ -96,26 +94,29 @@ def load_model(
 
     too_large = (
         f"the model in {folder} does not fit into the memory of {device}; use "
-        "model.dtype=bfloat16 or a smaller model"
+        + ("model.dtype=bfloat16 or " if config.group == "model" else "")
+        + f"a smaller {config.group}"
     )
     spare_imports()
     if device == "cpu":
         settle_cpu_memory()
-    try:
-        with quiet_transformers(), memory_may_end(lambda: too_large):
-            model, report = _read(
-                folder,
-                dtype=resolve_dtype(config, device),
-                trust_remote_code=config.trust_remote_code,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **(_quantised(config, device) if four_bits else {}),
-            )
-            if not four_bits:
-                model = model.to(device)
-    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
-        raise _unloadable("model", folder, error) from error
+    # A UserError is a ValueError.
+    with memory_may_end(lambda: too_large):
+        try:
+            with quiet_transformers():
+                model, report = _read(
+                    folder,
+                    dtype=resolve_dtype(config, device),
+                    trust_remote_code=config.trust_remote_code,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                    **(_quantised(config, device) if four_bits else {}),
+                )
+                if not four_bits:
+                    model = model.to(device)
+        except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+            raise _unloadable("model", folder, error, config) from error
     missing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     _refuse_unfit_weights(folder, missing, report["unexpected_keys"])
     # Lightning and peft use deprecated names of the model throughout, and we switch checkpointing
@@ -150,7 +151,7 @@ def build_empty(folder: Path, config: ModelConfig) -> CausalLM:
             settings = AutoConfig.from_pretrained(folder, **code)
             model: CausalLM = AutoModelForCausalLM.from_config(settings, **code)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise _unloadable("model", folder, error) from error
+        raise _unloadable("model", folder, error, config) from error
     return model
 
 
@@ -234,9 +235,12 @@ def quiet_transformers() -> Iterator[None]:
         logging.enable_progress_bar()
 
 
-def _unloadable(part: str, folder: Path, error: Exception) -> UserError:
+def _unloadable(part: str, folder: Path, error: Exception, config: ModelConfig) -> UserError:
+    # A teacher's own code is never run.
+    or_code = "or, where the folder's own code is meant, model.trust_remote_code=true"
+    way_out = or_code if config.group == "model" else f"or {config.group}.id"
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return UserError(
-        f"the {part} in {folder} cannot be loaded: {reason[:300]}; give another model.path or, "
-        "where the folder's own code is meant, model.trust_remote_code=true"
+        f"the {part} in {folder} cannot be loaded: {reason[:300]}; give another "
+        f"{config.group}.path {way_out}"
     )

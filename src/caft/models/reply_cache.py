@@ -10,6 +10,7 @@ from itertools import accumulate
 import torch
 from torch.distributed.fsdp import FSDPModule
 
+from caft.errors import first_line
 from caft.kernels.kv_cache import ReplyCache, SharedPrefix
 from caft.kernels.memory import compiles_kernels, free_device_memory, is_out_of_memory
 from caft.kernels.packed_attention import runs_alone
@@ -82,7 +83,7 @@ def _why_not_by_rows(model: CausalLM) -> str | None:
     except Exception as error:  # Triton has many; it needs a C compiler, and memory on the chip
         if is_out_of_memory(error):
             raise
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     expected = _try_step(model, ReplyCache(shared, [1, 1], model.device))
     if not expected.isfinite().all():
         return None  # writing names the question

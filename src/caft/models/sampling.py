@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from caft.dials import CountOrNone, MinP, Temperature, TopP, check_dials, refuse_idle_filters
+from caft.errors import first_line
 from caft.kernels.memory import compiles_kernels
 
 if TYPE_CHECKING:
@@ -84,13 +85,7 @@ class SamplingConfig:
 
     def seeded(self, seed: int) -> Sampling:
         """These settings with the run's seed."""
-        return Sampling(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            min_p=self.min_p,
-            seed=seed,
-        )
+        return Sampling(**asdict(self), seed=seed)
 
 
 class Draw(NamedTuple):
@@ -139,8 +134,7 @@ def _compiles_race(device: torch.device) -> bool:
         zeros = torch.zeros(1, 2, device=device)
         run_race(zeros, 1.0, zeros.int(), _STEP)
     except Exception as error:  # Triton has many
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        log.info("tokens are drawn without a kernel of our own, more slowly: %s", reason)
+        log.info("tokens are drawn without a kernel of our own, more slowly: %s", first_line(error))
         return False
     return True
 

@@ -103,7 +103,9 @@ class Student:
         Several may: Phi-3's generation config has the end of a text and two ends of a turn.
         """
         ends = {end_of_turn(self.tokenizer, chat=kind) for kind in (chat, False)}
-        named = read_settings(self.folder / GENERATION_CONFIG).get("eos_token_id") or []
+        named = read_settings(self.folder / GENERATION_CONFIG).get("eos_token_id")
+        if named is None:
+            named = []
         return tuple(sorted({*ends, *(named if isinstance(named, list) else [named])}))
 
     def load(

@@ -21,7 +21,6 @@ from caft.text.prompts import Prompt
 from caft.text.thinking import drop_thinking, find_thinking
 
 if TYPE_CHECKING:
-    from caft.models.generation import GeneratedReply
     from caft.models.reply_rules import ReplyRules
 
 
@@ -54,6 +53,11 @@ class LocalTeacher:
         model: CausalLM = self.student.load_for_inference()
         return model
 
+    @cached_property
+    def _rows(self) -> int:
+        """So many replies are written at once."""
+        return self._teacher.batch_size
+
     def generate(
         self,
         prompts: Sequence[Prompt],
@@ -64,18 +68,17 @@ class LocalTeacher:
         thinks: bool,
     ) -> Sequence[Written]:
         """Replies to chat prompts, by our own generator."""
-        from caft.models.generation import generate_replies
+        from caft.trainers.replies import ReplyModule, ReplyName
 
         asked = self.encode(prompts, thinks)
-        replies = generate_replies(
-            self._model,
-            self.student.tokenizer,
-            asked,
-            self.rules(sampling),
-            names=names,
-            samples=[attempt] * len(prompts),
-        )
-        return self.finish(asked, replies, thinks)
+        named = [ReplyName(name, attempt) for name in names]
+        writer = ReplyModule(self._model, self.student.tokenizer, self.rules(sampling), self._rows)
+        written = {
+            reply.question_id: reply for reply in writer.write(dict(zip(named, asked, strict=True)))
+        }
+        # Fewer from here on, where memory did not hold as many.
+        self._rows = writer.rows
+        return self.finish(asked, [written[name] for name in names], thinks)
 
     def encode(self, prompts: Sequence[Prompt], thinks: bool) -> list[tuple[int, ...]]:
         """The prompts' tokens, which ask for a thinking span where it `thinks`."""
@@ -96,7 +99,7 @@ class LocalTeacher:
     def finish(
         self,
         asked: Sequence[Sequence[int]],
-        replies: Sequence[GeneratedReply | WrittenReply],
+        replies: Sequence[WrittenReply],
         thinks: bool,
     ) -> Sequence[Written]:
         """Count the tokens; the replies, with their spans between <think> tags if it `thinks`."""

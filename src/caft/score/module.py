@@ -27,7 +27,7 @@ from caft.models.estimates import estimate_complexity
 from caft.models.generation import logits_not_finite
 from caft.protocols import CausalLM
 from caft.score.prepare import ScoringRow
-from caft.trainers.watching import PredictingModule, watch_layers
+from caft.trainers.watching import PredictingModule, layers_of, watch_layers
 
 # Bounds the logits of a pack, whatever the vocabulary: 50 MB of bfloat16 for 200,000 tokens.
 _MOST_ROWS = 128
@@ -183,9 +183,7 @@ def hidden_states(model: CausalLM, *, wanted: bool) -> Iterator[list[torch.Tenso
     def keep(_layer: object, _inputs: object, output: torch.Tensor | tuple[torch.Tensor]) -> None:
         seen.append((output if isinstance(output, torch.Tensor) else output[0])[0])
 
-    layers = next(
-        each for each in model.get_decoder().children() if isinstance(each, torch.nn.ModuleList)
-    )
+    layers = layers_of(model)
     hook = layers[2 * len(layers) // 3].register_forward_hook(keep)
     try:
         yield seen

@@ -117,7 +117,15 @@ class MlflowLoggerConfig(LoggerConfig):
 
     def __post_init__(self) -> None:
         LoggerConfig.__post_init__(self)
-        if self.tracking_uri and "@" in urlsplit(self.tracking_uri).netloc:
+        try:
+            place = urlsplit(self.tracking_uri or "").netloc
+        except ValueError as error:
+            # It may hold a password.
+            raise UserError(
+                "logger.tracking_uri is no address; give one such as https://HOST or "
+                "sqlite:///FILE, or null"
+            ) from error
+        if "@" in place:
             raise UserError(
                 "logger.tracking_uri holds a user or a password, and a config is written down; "
                 "leave it out and set MLFLOW_TRACKING_URI"

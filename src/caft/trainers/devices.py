@@ -7,7 +7,7 @@ import os
 import psutil
 import torch
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.threads import allowed_cores
 from caft.trainers.config import TrainerConfig
 from caft.trainers.launched import find_launch
@@ -36,8 +36,9 @@ def pick_device(config: TrainerConfig) -> str:
                 "--gpus-per-node)"
             )
         raise UserError(
-            f"trainer.devices is {config.devices}, and this machine has {counts[device]} {device} "
-            f"device{'s' * (counts[device] > 1)}; give at most that, or trainer.accelerator=cpu"
+            f"trainer.devices is {config.devices}, and this machine has "
+            f"{count_of(counts[device], f'{device} device')}; give at most that, or "
+            "trainer.accelerator=cpu"
         )
     return device
 
@@ -58,5 +59,5 @@ def refuse_too_many_devices(config: TrainerConfig) -> None:
     if pick_device(config) == "cpu" and config.devices > cores:
         raise UserError(
             f"trainer.devices is {config.devices}; on a CPU every device is a process, and this "
-            f"run may use {cores} processor cores; give at most {cores}"
+            f"run may use {count_of(cores, 'processor core')}; give at most {cores}"
         )

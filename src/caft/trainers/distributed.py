@@ -29,7 +29,7 @@ from torch import distributed, multiprocessing
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.distributed.tensor import DTensor
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.signals import ENDING, end_because
 
 _POLL_SECONDS = 0.5
@@ -134,8 +134,7 @@ def threads_of(count: int) -> int:
 
 def describe_threads(count: int) -> str:
     """Such as "4 threads", or "2 processes with 2 threads each"."""
-    threads = threads_of(count)
-    named = f"{threads} thread{'s' * (threads != 1)}"
+    named = count_of(threads_of(count), "thread")
     return f"{count} processes with {named} each" if count > 1 else named
 
 

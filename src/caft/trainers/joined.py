@@ -31,7 +31,7 @@ from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defin
 
 import caft
 from caft.console import tell_error
-from caft.errors import UserError
+from caft.errors import UserError, first_line
 from caft.signals import (
     DONE,
     INTERRUPTED,
@@ -386,8 +386,7 @@ def _name_meeting(launch: Launch) -> None:
 
 def name_cause(error: Exception) -> str:
     """Torch's reason, such as "Connection closed by peer [10.0.0.7]:16305"."""
-    first = str(error).splitlines()[0]
-    return re.sub(r"^\[[^]]*\] ", "", first).split(". ")[0]
+    return re.sub(r"^\[[^]]*\] ", "", first_line(error)).split(". ")[0]
 
 
 def _lost_a_process(error: Exception) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.trainers.config import TrainerConfig
 
 GUIDE = "docs/how-to/cluster.md"
@@ -87,12 +87,12 @@ def refuse_other_launch(config: TrainerConfig, launch: Launch | None) -> None:
         return
     if launch.on_node * launch.nodes != launch.count:
         raise UserError(
-            f"{launch.launcher} started {launch.count} processes on {launch.nodes} nodes; give "
-            "every node as many"
+            f"{launch.launcher} started {count_of(launch.count, 'process')} on "
+            f"{count_of(launch.nodes, 'node')}; give every node as many"
         )
     if (config.num_nodes, config.devices) != (launch.nodes, launch.on_node):
         raise UserError(
-            f"{launch.launcher} started {launch.on_node} process{'es' * (launch.on_node > 1)} on "
-            f"each of {launch.nodes} nodes, and this run has {wanted}; give "
+            f"{launch.launcher} started {count_of(launch.on_node, 'process')} on "
+            f"each of {count_of(launch.nodes, 'node')}, and this run has {wanted}; give "
             f"trainer.num_nodes={launch.nodes} trainer.devices={launch.on_node}"
         )

@@ -2,7 +2,7 @@
 
 A logger of the kind NAME is the module `NAME_logger`, with two functions. `check` raises UserError
 if it would refuse to start, and opens and sends nothing; `open_run` starts it. Where it keeps runs
-outside of their folders, `name_command` says how to look at them.
+outside of their folders, `name_command` says how to look at them; "" where it keeps none there.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def list_commands(folder: Path) -> list[str]:
 def name_viewer(config: LoggerConfig) -> list[str]:
     """How to look at runs that a logger keeps outside of their folders."""
     name_command = getattr(_module_of(config), "name_command", None)
-    return [name_command(config)] if name_command else []
+    command = name_command(config) if name_command else ""
+    return [command] if command else []
 
 
 def _guarded(name: str) -> Callable[..., None]:

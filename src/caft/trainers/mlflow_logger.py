@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caft.errors import UserError
+from caft.errors import UserError, first_line
 from caft.trainers.config import MlflowLoggerConfig
 from caft.trainers.tracker import Product, RunIdentity, RunLogger, name_metrics
 
@@ -49,11 +49,10 @@ def open_run(config: MlflowLoggerConfig, identity: RunIdentity) -> MlflowRunLogg
             logger = _connect(config, identity)
     except Exception as error:
         # MLflow's stores raise exceptions of many libraries: requests, SQLAlchemy, its own.
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         # MLFLOW_TRACKING_URI may hold a password.
-        first_line = re.sub(r"://[^/@\s]*@", "://", first_line)
+        reason = re.sub(r"://[^/@\s]*@", "://", first_line(error))
         raise UserError(
-            f"MLflow does not start: {first_line}; check logger.tracking_uri (or "
+            f"MLflow does not start: {reason}; check logger.tracking_uri (or "
             "MLFLOW_TRACKING_URI) and logger.experiment, or use logger=csv"
         ) from error
     return MlflowRunLogger(logger, artifacts=config.artifacts)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from caft.errors import count_of
 from caft.models.student import Student
 from caft.protocols import CausalLM
 from caft.records import WrittenReply
@@ -42,10 +43,9 @@ class Predictor:
         batches: Sequence[Batch],
         *,
         title: str,
-        journal_name: str = "predictions",
     ) -> dict[str, Row]:
         """Results by question id, those in the journal of an interrupted attempt included."""
-        journal = Journal(self.folder, journal_name)
+        journal = Journal(self.folder, "predictions")
         done = {row["question_id"] for row in journal.read()}
         left = [batch for batch in batches if not done.issuperset(batch.question_ids)]
         self._work(make_module, left, journal, title, len(done))
@@ -69,8 +69,7 @@ class Predictor:
         from caft.trainers.sharing import count_shares, share
         from caft.trainers.worker import PredictionSpec, predict_share
 
-        if kept:
-            log.info("%s: %d results of an interrupted attempt are kept", title, kept)
+        _tell_kept(title, kept)
         if left:
             spec = PredictionSpec(
                 title, self.student, make_module, tuple(left), journal, self.trainer
@@ -137,8 +136,7 @@ class Predictor:
         journal = Journal(self.folder, "engine-replies")
         done = {row["question_id"] for row in journal.read()}
         left = {name: ids for name, ids in prompts if name not in done}
-        if done:
-            log.info("%s: %d results of an interrupted attempt are kept", title, len(done))
+        _tell_kept(title, len(done))
         with open_bar(self.trainer.progress) as bar:
             pace = Pace(StageBar(bar, title, len(left)).show)
             for reply in engine.write(left, rules):
@@ -146,6 +144,13 @@ class Predictor:
                 pace.finish(1)
         journal.close()
         return {row["question_id"]: WrittenReply(**row) for row in journal.read()}
+
+
+def _tell_kept(title: str, count: int) -> None:
+    if count:
+        verb = "is" if count == 1 else "are"
+        results = count_of(count, "result")
+        log.info("%s: %s of an interrupted attempt %s kept", title, results, verb)
 
 
 def _read_replies(rows: Iterable[Row]) -> dict[ReplyName, WrittenReply]:

@@ -102,8 +102,9 @@ class ReplyModule(PredictingModule):
                     longest = max(left, key=lambda name: len(left[name])).question_id
                     raise UserError(
                         f"out of memory while question {longest} alone is replied to in at most "
-                        f"{self.rules.most_tokens} tokens; lower evaluation.max_new_tokens or "
-                        "score.chain.max_new_tokens, or use model.dtype=bfloat16 or a smaller model"
+                        f"{self.rules.most_tokens} tokens; lower evaluation.max_new_tokens "
+                        "(of a chain score.chain.max_new_tokens, of a teacher teacher.max_tokens), "
+                        "or use model.dtype=bfloat16 or a smaller model"
                     ) from error
             if left:
                 # Outside the handler, which holds on to what the failed attempt had in memory.

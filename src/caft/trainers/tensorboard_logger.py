@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,10 +21,20 @@ def check(_: TensorboardLoggerConfig) -> None:
         )
 
 
+def name_command(config: TensorboardLoggerConfig) -> str:
+    """The command that shows the runs of the user's own folder."""
+    if not config.folder:
+        return ""
+    return f"tensorboard --logdir {shlex.quote(str(Path(config.folder).expanduser()))}"
+
+
 def open_run(config: TensorboardLoggerConfig, identity: RunIdentity) -> TensorboardRunLogger:
     """Nothing is written before the first step."""
-    own = identity.folder / "tensorboard"
-    folder = Path(config.folder).expanduser() / identity.folder.name if config.folder else own
+    folder = identity.folder / "tensorboard"
+    if config.folder:
+        # The jobs of two sweeps have folders of the same names.
+        own = f"{identity.folder.name}-{identity.key[:8]}"
+        folder = Path(config.folder).expanduser() / own
     return TensorboardRunLogger(folder, identity.config)
 
 

@@ -108,9 +108,14 @@ def _find_keys() -> Iterator[tuple[str, str]]:
 
 def _netrc_path() -> Path:
     if named := os.environ.get("NETRC"):
-        return Path(named).expanduser()
+        return _expand(named)
     usual, other = Path("~/.netrc").expanduser(), Path("~/_netrc").expanduser()
     return other if other.exists() and not usual.exists() else usual
+
+
+def _expand(named: str) -> Path:
+    """As W&B does it: the home of somebody unknown here stays as it is written."""
+    return Path(os.path.expanduser(named))
 
 
 def _read_netrc(path: Path) -> str | None:
@@ -123,10 +128,10 @@ def _read_netrc(path: Path) -> str | None:
 
 def _read_setting(name: str) -> str | None:
     """From the settings of the current folder, else from the user's own."""
-    root = Path(os.environ.get("WANDB_DIR") or ".").expanduser()
+    root = _expand(os.environ.get("WANDB_DIR") or ".")
     folder = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
     files = [root / ".wandb" / "settings", root / "wandb" / "settings"]
-    for path in (*files, Path(folder).expanduser() / "settings"):
+    for path in (*files, _expand(folder) / "settings"):
         parser = configparser.ConfigParser(interpolation=None)
         try:
             parser.read(path, encoding="utf-8")

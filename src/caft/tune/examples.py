@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.models.encoding import encode_answer_prompt, encode_reply, encode_thinking
 from caft.protocols import Tokenizer
 from caft.records import Example, Question, Rationale, Target
 from caft.teachers.refusals import REASONING_TEACHERS, advise, count_reasons, list_reasons
 from caft.text.answers import answer_labels, gold_label
-from caft.text.config import PromptConfig
+from caft.text.config import OptionIds, PromptConfig
 from caft.text.prompts import Wanted, bracketed, write_prompt
 from caft.tune.config import AnswerTarget, Overlong, StageConfig
 
@@ -46,13 +46,13 @@ def choose_pairs(
     with the target `thinking` one whose teacher shows no reasoning. UserError if a class that the
     stage names has no row left.
     """
-    written = {_asked(item.target, item.question_id): item for item in rationales if item.accepted}
+    written = {text_of(item.target, item.question_id): item for item in rationales if item.accepted}
     pairs: list[TrainingPair] = []
     silent, shares = 0, stage.shares
     for question in questions:
         name = complexity_of[question.id]
         targets = shares.get(name, {})
-        texts = {target: written.get(_asked(target, question.id)) for target in targets}
+        texts = {target: written.get(text_of(target, question.id)) for target in targets}
         missing = [target for target, text in texts.items() if target.reasons and not text]
         thought = texts.get(Target.thinking)
         if thought and not thought.reasoning:
@@ -61,7 +61,8 @@ def choose_pairs(
             pairs += [_pair(question, target, name, text) for target, text in texts.items()]
     _refuse_empty_classes(pairs, complexity_of, rationales, stage)
     if silent:
-        log.warning("%d rationales have no reasoning, and are not trained as thinking", silent)
+        without = count_of(silent, "rationale")
+        log.warning("not trained as thinking, for want of reasoning: %s", without)
     return pairs
 
 
@@ -72,7 +73,7 @@ def _pair(question: Question, target: Target, name: str, text: Rationale | None)
     return TrainingPair(question, target, name, text.text, reasoning)
 
 
-def _asked(target: Target, question_id: str) -> tuple[Target, str]:
+def text_of(target: Target, question_id: str) -> tuple[Target, str]:
     """What a teacher thinks comes with the rationale; other targets have texts of their own."""
     return Target.rationale if target is Target.thinking else target, question_id
 
@@ -91,7 +92,7 @@ def _refuse_empty_classes(
                     row
                     for row in rationales
                     if complexity_of.get(row.question_id) == name
-                    and _asked(row.target, "") == _asked(target, "")
+                    and text_of(row.target, "") == text_of(target, "")
                 ]
                 for target in targets
                 if target.reasons
@@ -142,12 +143,8 @@ def encode_pair(
     elif pair.target is Target.thinking:
         prompt_ids, reply_ids = encode_thinking(prompt, pair.reasoning, pair.rationale, tokenizer)
     else:
-        replies = {
-            Wanted.answer: gold,
-            Wanted.bracketed: bracketed(gold),
-            Wanted.rationale: pair.rationale,
-        }
-        prompt_ids, reply_ids = encode_reply(prompt, replies[wanted], tokenizer)
+        reply = reply_of(pair, wanted, config.option_ids)
+        prompt_ids, reply_ids = encode_reply(prompt, reply, tokenizer)
     return Example(
         question_id=question.id,
         target=pair.target,
@@ -155,6 +152,14 @@ def encode_pair(
         prompt_ids=prompt_ids,
         completion_ids=(*reply_ids, end_id),
     )
+
+
+def reply_of(pair: TrainingPair, wanted: Wanted, option_ids: OptionIds) -> str:
+    """What is trained in the form `wanted`, without what joins it to the prompt."""
+    if wanted is Wanted.rationale:
+        return pair.rationale
+    gold = gold_label(pair.question, option_ids)
+    return gold if wanted is Wanted.answer else bracketed(gold)
 
 
 def wanted_of(target: Target, answer_target: AnswerTarget) -> Wanted:

@@ -200,10 +200,10 @@ class TuneInputs:
             left = len({row.question_id for row in examples if row.complexity == name})
             if left < count:
                 log.warning(
-                    "%s: only %d questions of the class %s can be trained, fewer than the %d that "
+                    "%s: only %s of the class %s can be trained, fewer than the %d that "
                     "an epoch draws; every epoch trains all of them",
                     self.title,
-                    left,
+                    count_of(left, "question"),
                     name,
                     count,
                 )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -136,10 +136,15 @@ def read_header(file: Path, given: str) -> dict[str, StoredTensor]:
     return tensors
 
 
+def text_settings(config: Mapping[str, object]) -> Mapping[str, object]:
+    """The settings of the text model, which one that also sees has in a part of its own."""
+    inner = config.get("text_config")
+    return {**config, **inner} if isinstance(inner, dict) else config
+
+
 def unused_weights(names: Iterable[str], config: Mapping[str, object]) -> list[str]:
     """Those of layers that config.json does not count: it would be another, smaller model."""
-    inner = config.get("text_config")
-    settings = {**config, **inner} if isinstance(inner, dict) else config
+    settings = text_settings(config)
     counts = [count for name in _LAYER_COUNTS if isinstance(count := settings.get(name), int)]
     if not counts:
         return []
@@ -194,7 +199,7 @@ def _shards(folder: Path, given: str) -> list[Path]:
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing or not shards:
         raise UserError(
-            f"{given} lacks {len(missing)} of {len(shards)} weight files that "
+            f"{given} lacks {len(missing)} of {count_of(len(shards), 'weight file')} that "
             f"{WEIGHTS_INDEX} names ({', '.join(missing[:3])}); copy them there"
         )
     return [folder / name for name in shards]

@@ -7,12 +7,13 @@ network, a gated model or a misspelt id is known within seconds and not after re
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from caft import hub_refusals
 from caft.errors import UserError
+from caft.hub_refusals import Repository, refusal_types
 from caft.models.config import HubModelConfig
 from caft.models.fingerprint import model_files
 from caft.models.sources.folder import WEIGHTS, WEIGHTS_INDEX, refuse_unloadable_folder
@@ -58,56 +59,14 @@ def ask_hub(config: HubModelConfig) -> ModelInfo:
     try:
         # Request timeouts bound neither name resolution nor a server that answers byte by byte.
         return within(ANSWER_SECONDS, ask)
-    except _refusal_types() as error:
+    except refusal_types() as error:
         raise explain_refusal(config, error) from error
 
 
 def explain_refusal(config: HubModelConfig, error: Exception) -> UserError:
     """One line for the user: what the hub refused, and what to do."""
-    reason = " ".join(str(error).split()).split(" for url ")[0][:160] or type(error).__name__
-    unreachable = f"is not in the local cache and the hub does not answer ({reason})"
-    refusals = _refusals(config, reason)
-    known = ((problem, way) for kind, problem, way in refusals if isinstance(error, kind))
-    problem, way_out = next(known, (unreachable, "connect to the network"))
-    return UserError(
-        f"{config.group}.id={config.id} {problem}; {way_out}, or give a local copy with "
-        f"{config.group}.path=FOLDER"
-    )
-
-
-def _refusals(config: HubModelConfig, reason: str) -> Sequence[tuple[type[Exception], str, str]]:
-    # Narrow kinds first: a gated repository is also one that is not found, and an HTTP error.
-    from huggingface_hub import errors
-
-    at = f"at {config.group}.revision={config.revision}"
-    return (
-        (errors.GatedRepoError, "is gated", "ask for access on its page and set HF_TOKEN"),
-        (
-            errors.RepositoryNotFoundError,
-            "is not on the hub, or is private",
-            "correct the id or set HF_TOKEN",
-        ),
-        (errors.RevisionNotFoundError, f"has nothing {at}", "give one of its commits"),
-        (errors.HFValidationError, "is not a hub id", "give one such as microsoft/phi-4"),
-        (
-            errors.OfflineModeIsEnabled,
-            f"{at} is not in the local cache and HF_HUB_OFFLINE is set",
-            "unset it to download the model",
-        ),
-        (
-            errors.HfHubHTTPError,
-            f"was refused by the hub ({reason})",
-            "check HF_TOKEN and the network, or try again later",
-        ),
-    )
-
-
-def _refusal_types() -> tuple[type[Exception], ...]:
-    # The hub client renames its HTTP library from release to release; its own module imports it.
-    from huggingface_hub import errors
-
-    http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
-    return (http_error, errors.XetDownloadError, errors.HFValidationError, OSError)
+    asked = Repository(config.group, config.id, config.revision, like="microsoft/phi-4")
+    return hub_refusals.explain_refusal(asked, error)
 
 
 def cached_snapshot(config: HubModelConfig) -> Path | None:
@@ -132,7 +91,7 @@ def _download(config: HubModelConfig, info: ModelInfo) -> Path:
     log.info("Downloading %s at %s: %.1f GB, once", config.id, info.sha, size / 1e9)
     try:
         return _snapshot(config, local_files_only=False)
-    except _refusal_types() as error:
+    except refusal_types() as error:
         raise explain_refusal(config, error) from error
 
 

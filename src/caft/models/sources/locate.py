@@ -20,7 +20,7 @@ def locate_model(config: ModelConfig) -> Path:
     """
     if config.path is not None:
         folder = Path(config.path).expanduser().absolute()
-        refuse_unloadable_folder(folder, f"model.path={config.path}")
+        refuse_unloadable_folder(folder, f"{config.group}.path={config.path}")
         return folder
     if isinstance(config, HubModelConfig):
         from caft.models.sources.hub import locate_hub_model
