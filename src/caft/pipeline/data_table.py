@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from caft.console import open_console
-from caft.data import QuestionSplits, load_questions
-from caft.grading import choose_grader, grade_by
+from caft.data import QuestionSplits
+from caft.pipeline.preflight import load_graded
 from caft.records import Question
 from caft.run_config import RunConfig, RunContext
 from caft.text.answers import answer_labels, gold_label
@@ -20,11 +20,9 @@ _LONGEST = 240
 def print_data(config: RunConfig) -> None:
     """Read the dataset, downloading it if need be, and show its first row and its counts.
 
-    UserError as a run would end with: for its rows and for its grader.
+    UserError as a run would end with: for its rows, its prompts and its grader.
     """
-    choose_grader(config.dataset.grader)  # before a download
-    questions = load_questions(config.dataset)
-    grade_by(config.dataset.grader, *(part for _, part in questions.parts()))
+    questions = load_graded(config.dataset)
     print_first_row(questions, config)
     console = open_console()
     counts = ", ".join(f"{len(part)} {name}" for name, part in questions.parts())
