@@ -140,6 +140,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "stand_in.py").write_text(STAND_IN, encoding="utf-8")
     (folder / "bin").mkdir()
+    (folder / ".venv").mkdir()
+    (folder / ".venv/bin").symlink_to(folder / "bin")
     for name, line in scripts.items():
         script = folder / "bin" / name
         script.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")

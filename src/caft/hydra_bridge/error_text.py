@@ -36,6 +36,7 @@ from caft.hydra_bridge.overrides import (
     show_form,
 )
 from caft.hydra_bridge.suggestions import suggest_option, suggest_setting
+from caft.program import install_hint
 from caft.run_config import RunConfig
 
 _WITH_EXTRA_SWEEP = ("joblib", "submitit_local", "submitit_slurm", "optuna")
@@ -273,7 +274,7 @@ def _explain_choice(error: MissingConfigException) -> str:
         return f"{own} is not read, since its name does not end in .yaml; rename it"
     hint = did_you_mean(option, options) or suggest_option(group, option)
     if option in _WITH_EXTRA_SWEEP:
-        hint = "; the others come with: pip install 'caft[sweep]'"
+        hint = f"; the others come with: {install_hint('sweep')}"
     return f"no {group} {option!r}; there are {', '.join(options)}{hint}"
 
 
