@@ -282,7 +282,8 @@ def _advise(table: Table, reading: Reading) -> dict[str, str]:
     named = name_columns(reading.columns)
     others = [each for each in table.columns if each not in named.values() and each.isidentifier()]
     example = ",".join(others[:4] if len(others) > 1 else "ABCD")
-    return {key: f"; give {key}=NAME" for key in named} | {
+    several = "; give dataset.columns.options=[NAME,...]"
+    return {key: several if "(name " in key else f"; give {key}=NAME" for key in named} | {
         "dataset.columns.options": "; name a column with a list, or one column an option as in "
         f"dataset.columns.options={example}, or, for free text, {_FREE_TEXT}"
     }

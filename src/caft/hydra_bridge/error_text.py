@@ -296,7 +296,8 @@ def _explain_key(error: OmegaConfBaseException) -> str:
         names = sorted({*names, *(field.name for field in dataclasses.fields(RunConfig))})
         names += BESIDE_A_RUN
     hint = suggest_setting(owner, key, names)
-    if owner and error.object_type is dict:
+    # A number that no stage refers to would change nothing.
+    if owner not in {"", "method.epochs", "method.draws"} and error.object_type is dict:
         hint += f"; to add a name of your own put + before it: +{full_key}=..."
     allowed = f"{owner or 'a run'} has {', '.join(names) or 'none'}"
     return f"there is no setting {full_key}{hint}{f' ({allowed})' if hint else f'; {allowed}'}"
