@@ -398,7 +398,9 @@ def test_ids_of_wrong_types(tmp_path: Path, id: object) -> None:
 
 
 def test_no_file_and_an_unknown_kind() -> None:
-    with pytest.raises(UserError, match=r"dataset\.train_path is not set.*\.jsonl, \.csv, \.parquet, \.json"):
+    with pytest.raises(
+        UserError, match=r"dataset\.train_path is not set.*\.jsonl, \.csv, \.parquet, \.json"
+    ):
         load_questions(LocalConfig(name="local"))
     with pytest.raises(
         UserError,
