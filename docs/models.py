@@ -26,7 +26,8 @@ For those who choose a student: `model=NAME` takes one of these, each pinned to 
 |---|---|---|---|---|
 """
 NOTES = """
-- "can think": where the method has `thinking` as a target; "thinks": always; the others do not.
+- "can think": with `evaluation.thinking=true` or `score.chain.thinking=true`, or where the method
+  trains `thinking`; "thinks": always; the others do not.
 - The dtype is bfloat16 where the device multiplies it natively, else float32 (`model.dtype`).
 - LoRA is on all linear layers of the decoder; `tuning.lora.modules` names others.
 - Memory is the highest of the whole default run on a GPU, in bfloat16, with passes of 4,096 tokens:

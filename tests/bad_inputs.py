@@ -289,7 +289,8 @@ def _data_cases(number: int, fresh: Callable[[], Path]) -> Iterator[Case]:
     for index, ((form, named), rows, encoding, mishap, place) in enumerate(draw(FILES, number)):
         folder = fresh()
         (folder / f"q.{named}").write_bytes(spoil(write_rows(form, rows, encoding), mishap, place))
-        words = ("dataset=local", f"dataset.train_path=q.{named}", "dataset.max_new_tokens=4")
+        dataset = "local" if any("options" in row for row in rows) else "text"
+        words = (f"dataset={dataset}", f"dataset.train_path=q.{named}", "dataset.max_new_tokens=4")
         name = f"data {index}: {form} as {named}, {encoding}, {mishap}, {str(rows)[:300]}"
         yield Case(name, folder, (*TINY, *words, "until=score"))
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from caft import doctor
 from caft.__main__ import _COMMANDS, main
-from caft.program import find_project, name_command
+from caft.program import find_project, install_hint, name_command
 from caft.store.config import StoreConfig
 
 ROOT = Path(__file__).parents[1]
@@ -282,3 +286,41 @@ def test_bash_completes_commands_and_configs_of_the_users_own(tmp_path: Path) ->
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "layers: 1" in shown.stdout
+
+
+def read_texts() -> Iterator[tuple[Path, str]]:
+    """What a user reads, but for the reference, which is written from it."""
+    places = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "train.py"]
+    for folder in ("src", "docs", "conf", "multirun_sweeps"):
+        places += (ROOT / folder).rglob("*.*")
+    for path in places:
+        if path.suffix in {".py", ".md", ".yaml"} and "reference" not in path.parts:
+            yield path, path.read_text("utf-8")
+
+
+def test_an_extra_is_installed_by_the_names_of_its_own_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    for extra in {*extras} - {"dev"}:
+        command, verb, *packages = shlex.split(install_hint(extra))
+        assert (command, verb) == ("pip", "install")
+        assert [*map(Requirement, packages)] == [*map(Requirement, extras[extra])]
+    # Sources that nobody installed.
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    assert install_hint("sweep") == "pip install -e '.[sweep]'"
+
+
+def test_every_extra_that_is_named_exists_and_none_is_of_the_other_project_of_our_name() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = {*tomllib.load(file)["project"]["optional-dependencies"]}
+    found = []
+    for path, text in read_texts():
+        # On PyPI `caft` is somebody else's.
+        assert not re.search(r"install\b[^\n]*[ '\"]caft\b(?!/)", text), path
+        found += re.findall(r"install_hint\('(.+?)'\)|'\.\[([a-z_-]+)\]'", text)
+    named = {extra for pair in found for extra in pair} - {""}
+    assert len(found) > 20
+    assert named <= extras
+    assert {"vllm", "sglang", "sweep", "postgres", "math"} <= named

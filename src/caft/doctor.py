@@ -14,23 +14,25 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-
-from packaging.requirements import Requirement
+from typing import TYPE_CHECKING
 
 from caft.console import tell
 from caft.models.config import ModelConfig
 from caft.models.sources.cache import cache_folder
 from caft.models.sources.reachable import describe_hub, hub_cache, is_logged_in
+from caft.program import PACKAGE, install_hint, list_needs
 from caft.store.config import StoreConfig
 from caft.subcommands import make_parser, run_command
 from caft.threads import allowed_cores, set_up_threads, usable_cores
 from caft.trainers.config import TrainerConfig
 
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 _WIDEST = 80
 _LABEL = 11
-_PACKAGE = "caft"
 _FRAMEWORKS = ("torch", "transformers", "peft", "pytorch-lightning")
-_FOR_DEVELOPERS = ("benchmarks", "dev")
+_FOR_DEVELOPERS = ("benchmarks", "dev", "mutation")
 _OTHER_KEYS = ("HF_TOKEN", "CAFT_LOCAL_KEY")
 
 
@@ -69,11 +71,11 @@ def _or_why_not(describe: Callable[[], str]) -> str:
 
 
 def _describe_versions() -> str:
-    return f"{metadata.version(_PACKAGE)}, Python {platform.python_version()}"
+    return f"{metadata.version(PACKAGE)}, Python {platform.python_version()}"
 
 
 def _describe_frameworks() -> str:
-    needed = {need.name: need for need in _needs(_PACKAGE, "")}
+    needed = {need.name: need for need in list_needs(PACKAGE, "")}
     return ", ".join(f"{name} {_describe_version(needed.get(name), name)}" for name in _FRAMEWORKS)
 
 
@@ -142,40 +144,27 @@ def _describe_keys() -> str:
 
 
 def _describe_extras() -> str:
-    """The extras that are whole, and the command that installs the others."""
-    offered = metadata.metadata(_PACKAGE).get_all("Provides-Extra") or []
+    """The extras that are whole, and the commands that install the others."""
+    offered = metadata.metadata(PACKAGE).get_all("Provides-Extra") or []
     missing = {
-        extra: list(missing_packages(_PACKAGE, extra))
+        extra: list(missing_packages(PACKAGE, extra))
         for extra in offered
         if extra not in _FOR_DEVELOPERS
     }
     whole = ", ".join(extra for extra, needs in missing.items() if not needs)
-    others = ",".join(extra for extra, needs in missing.items() if needs)
-    lines = [f"installed: {whole or 'none'}"]
-    if others:
-        lines.append(f"not installed: pip install '{_PACKAGE}[{others}]'")
-    return "\n".join(lines)
+    others = [f"{extra}: {install_hint(extra)}" for extra, needs in missing.items() if needs]
+    return "\n".join([f"installed: {whole or 'none'}", *others])
 
 
 def missing_packages(package: str, extra: str) -> Iterator[str]:
     """The packages that `package[extra]` needs and that are not here, or not in that version."""
-    for need in _needs(package, extra):
+    for need in list_needs(package, extra):
         found = _version(need.name)
         if found is None or not need.specifier.contains(found, prereleases=True):
             yield need.name
         else:
             for inner in need.extras:
                 yield from missing_packages(need.name, inner)
-
-
-def _needs(package: str, extra: str) -> Iterator[Requirement]:
-    """What the extra adds to a package; with no extra, what the package always needs."""
-    for line in metadata.requires(package) or []:
-        need = Requirement(line)
-        always = need.marker is None or need.marker.evaluate({"extra": ""})
-        of_extra = need.marker is not None and need.marker.evaluate({"extra": extra})
-        if always if not extra else of_extra and not always:
-            yield need
 
 
 def _version(name: str) -> str | None:
@@ -186,7 +175,7 @@ def _version(name: str) -> str | None:
 
 
 _PARTS: dict[str, Callable[[], str]] = {
-    _PACKAGE: _describe_versions,
+    PACKAGE: _describe_versions,
     "with": _describe_frameworks,
     "device": _describe_device,
     "cores": _describe_cores,

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-COMMAND = "caft"
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+COMMAND = PACKAGE = "caft"
 
 
 def find_project() -> Path | None:
@@ -22,6 +29,30 @@ def name_command() -> str:
 
 def name_version() -> str:
     """`caft 0.1.0`."""
-    from importlib.metadata import version
+    return f"{COMMAND} {metadata.version(PACKAGE)}"
 
-    return f"{COMMAND} {version('caft')}"
+
+def install_hint(extra: str) -> str:
+    """The command that installs an extra's packages, by their own names.
+
+    CAFT is not on PyPI, where its name is that of another project.
+    """
+    try:
+        needs = [*list_needs(PACKAGE, extra)]
+    except metadata.PackageNotFoundError:  # sources that were never installed
+        return f"pip install -e '.[{extra}]'"
+    for need in needs:
+        need.marker = None
+    return shlex.join(["pip", "install", *map(str, needs)])
+
+
+def list_needs(package: str, extra: str) -> Iterator[Requirement]:
+    """What the extra adds to an installed package; with no extra, what it always needs."""
+    lines = metadata.requires(package) or []
+    from packaging.requirements import Requirement
+
+    for need in map(Requirement, lines):
+        always = need.marker is None or need.marker.evaluate({"extra": ""})
+        of_extra = need.marker is not None and need.marker.evaluate({"extra": extra})
+        if always if not extra else of_extra and not always:
+            yield need

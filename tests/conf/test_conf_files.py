@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from caft.distill import check_teacher
 from caft.hydra_bridge import compose, find_conf
 from caft.run_config import KINDS, ONE_KIND, RunConfig
-from caft.teachers.api_key import check_address
-from caft.teachers.config import EndpointConfig
-from caft.teachers.prices import find_price
+from caft.teachers.config import OpenAITeacherConfig
 
 CONF = find_conf()
 SWEEPS = CONF.parent / "multirun_sweeps"
@@ -38,16 +39,43 @@ def test_a_file_opens_with_its_purpose_and_a_command(file: Path) -> None:
     assert any(line.startswith("#   ") and "python train.py" in line for line in opening)
 
 
-def test_a_command_that_names_a_teachers_model_says_what_a_call_needs() -> None:
-    opening = "\n".join(line for file in FILES for line in comment_lines(file))
-    commands = opening.replace("\\\n#", "").splitlines()
-    named = [each for each in commands if "teacher.model=" in each and " -m " not in each]
-    assert len(named) > 5
-    for command in named:
-        teacher = compose(shlex.split(command.partition("train.py")[2])).teacher
-        assert isinstance(teacher, EndpointConfig)
-        check_address(teacher)
-        find_price(teacher)
+def teacher_commands() -> Iterator[str]:
+    """What headers and pages print about a teacher, or of an experiment that has one."""
+    pages = [CONF.parent / "README.md", *(CONF.parent / "docs").rglob("*.md")]
+    for file in [*FILES, *(page for page in pages if "reference" not in page.parts)]:
+        header = "\n".join(comment_lines(file)) if file.suffix == ".yaml" else ""
+        text = header.replace("\n#  ", "\n") if header else file.read_text("utf-8")
+        lines = text.replace("\\\n", " ").splitlines()
+        yield from (
+            line.strip()
+            for line in lines
+            if re.match(r"\s*([A-Z_]+=\S+ )*python train\.py ", line)
+            and re.search(r"\b(teacher=|experiment=(?!small|mmlu_pro_local|sampled))", line)
+        )
+
+
+def first_words(command: str) -> list[str]:
+    """Of a sweep those of a job: with the first of each list of values."""
+    _, _, given = command.partition("python train.py ")
+    words = shlex.split(given, comments=True)
+    if "-m" not in words:
+        return words
+    kept = [
+        word for word in words if word != "-m" and not word.startswith(("hydra", "multirun_sweeps"))
+    ]
+    return [word if "[" in word else word.partition(",")[0] for word in kept]
+
+
+@pytest.mark.parametrize("command", sorted({*teacher_commands()}))
+def test_a_command_that_is_printed_has_all_that_its_teacher_needs(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = first_words(command)
+    config = compose([*words, "dataset.train_path=x.csv"] if "dataset=local" in words else words)
+    if not isinstance(config.teacher, OpenAITeacherConfig) or "..." in words:
+        return
+    monkeypatch.setenv(config.teacher.api_key_env, "a-key-of-a-test")
+    check_teacher(False, config.teacher, pays=not config.dry_run)
 
 
 @pytest.mark.parametrize("file", GROUP_FILES, ids=label)

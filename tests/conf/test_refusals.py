@@ -253,6 +253,12 @@ REFUSED = {
         "method.stages.0.draw.easy=3",
         "put + before it: +method.stages.0.draw.easy=",
     ),
+    # Added with a plus, it would change nothing.
+    "epochs that no stage names": (
+        ["method=sft", "method.epochs.first=2"],
+        "there is no setting method.epochs.first; method.epochs has alone\n",
+    ),
+    "draws that no stage names": ("method.draws.easy=2", "method.draws has none\n"),
     "rule of no budget": (
         ["split=random", "split.within=subject"],
         "split.within=subject does nothing with split=random split.match=sizes",

@@ -361,6 +361,7 @@ def test_an_answer_that_is_two_options_is_refused(tmp_path: Path) -> None:
         ({"columns": ColumnsConfig(answer="anser")}, "did you mean 'answer'?"),
         ({"columns": ColumnsConfig(subject="topic")}, "dataset.columns.subject is 'topic'"),
         ({"columns": ColumnsConfig(options="A,B,C")}, "dataset.columns.options (name 1) is 'A'"),
+        ({"columns": ColumnsConfig(options="A,B,C")}, "; give dataset.columns.options=[NAME,...]"),
         ({"columns": ColumnsConfig(id="id")}, "dataset.columns.id is 'id'"),
         ({"answer_set": ["A", "B"]}, "both set"),
         (
@@ -397,7 +398,9 @@ def test_ids_of_wrong_types(tmp_path: Path, id: object) -> None:
 
 
 def test_no_file_and_an_unknown_kind() -> None:
-    with pytest.raises(UserError, match=r"dataset\.train_path is not set"):
+    with pytest.raises(
+        UserError, match=r"dataset\.train_path is not set.*\.jsonl, \.csv, \.parquet, \.json"
+    ):
         load_questions(LocalConfig(name="local"))
     with pytest.raises(
         UserError,

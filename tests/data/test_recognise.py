@@ -15,7 +15,6 @@ from caft.data.config import ColumnsConfig, LocalConfig
 from caft.data.recognise import find_series
 from caft.errors import UserError
 from caft.records import Question
-from caft.text.config import PromptConfig
 
 COLOURS = ("red", "green", "blue")
 LETTERED = dict(zip("ABC", COLOURS, strict=True))
@@ -121,18 +120,6 @@ def test_alpaca_with_solutions(tmp_path: Path, ending: str) -> None:
     assert [question.text for question in found] == ["Add.\n\n2 and 0", "Add.", "Add.\n\n2 and 2"]
     assert [question.gold_text for question in found] == ["2", "3", "4"]
     assert found[0].rationale == "2 + 0."
-
-
-def test_free_text_beside_a_prompt_for_options_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    rows: list[dict[str, object]] = [{"question": f"{n}?", "answer": f"a{n}"} for n in range(3)]
-    path = write(tmp_path, rows)
-    load(path)
-    assert "dataset=text in place of dataset=local" in caplog.text
-    caplog.clear()
-    load(path, prompt=PromptConfig(system_answer="Reply with the answer."))
-    assert not caplog.records
 
 
 def chat(n: int, system: str = "Be short.", **more: object) -> dict[str, object]:

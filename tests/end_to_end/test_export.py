@@ -318,7 +318,7 @@ def test_trl_trains_our_tokens_with_our_mask(
     exports: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exported script itself, up to the weights of its last stage; and TRL's own chats."""
-    trl = pytest.importorskip("trl", reason="pip install 'caft[benchmarks]'")
+    trl = pytest.importorskip("trl", reason="pip install -e '.[benchmarks]'")
     from datasets import Dataset
     from peft import PeftModel
 

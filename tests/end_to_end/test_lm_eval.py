@@ -33,7 +33,7 @@ def block(language: str) -> str:
 def test_choices_and_accuracy_are_those_of_the_run(
     workshop: Any, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lm_eval = pytest.importorskip("lm_eval", reason="pip install 'caft[lm-eval]'")
+    lm_eval = pytest.importorskip("lm_eval", reason="pip install -e '.[lm-eval]'")
     run = workshop.run(*small.words, *WORDS)
     assert run.status == 0, run.err
     monkeypatch.chdir(tmp_path)

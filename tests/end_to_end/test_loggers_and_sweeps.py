@@ -72,7 +72,7 @@ def test_a_missing_logger_is_told_before_anything_is_computed(
     run = workshop.run(*small.words, "logger=mlflow")
     assert run.status == 2
     (line,) = run.err.splitlines()
-    assert "pip install 'caft[mlflow]'" in line
+    assert " 'mlflow-skinny>=3'" in line
     assert not list(workshop.store.glob("*/*"))
 
 

@@ -113,7 +113,7 @@ def test_free_text_answers_run_through(workshop: Any, small: Any, tmp_path: Path
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     run = workshop.run(
         *small.tiny,
-        "dataset=local",
+        "dataset=text",
         f"dataset.train_path={file}",
         "dataset.columns={question:q,options:null,answer:a,rationale:how}",
         "dataset.max_new_tokens=8",

@@ -62,7 +62,7 @@ def test_declining_is_no_reply_where_every_text_is_an_answer(
     file = tmp_path / "free.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     value = estimator if dial.startswith("split") else f"[{estimator}]"
-    words = (*local(small, file), "dataset.columns.options=null", "until=score")
+    words = (*local(small, file, "text"), "until=score")
     # Before the model is even looked for.
     line = refuse(workshop.run(*words, f"model.path={tmp_path / 'nowhere'}", f"{dial}{value}"))
     assert f"the estimator {estimator} needs questions with options" in line
@@ -75,7 +75,7 @@ def test_gold_that_a_model_may_not_write_is_refused_and_the_advice_works(
     file = tmp_path / "free.jsonl"
     rows = [{"question": f"Why {n}?", "answer": f"because of {n} things " * 8} for n in range(30)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    words = (*local(small, file), "dataset.columns.options=null", "until=score")
+    words = (*local(small, file, "text"), "until=score")
     line = refuse(workshop.run(*words))
     assert "30 of 30 gold answers: more tokens than the 16 that score.free_answer_tokens" in line
     (advised,) = re.findall(r"set (score\.free_answer_tokens=\d+)", line)
@@ -89,10 +89,10 @@ def test_a_member_of_an_answer_set_of_several_tokens_gets_advice_that_works(
     file = tmp_path / "closed.jsonl"
     rows = [{"question": f"Is {n} even?", "answer": n % 2 == 0} for n in range(30)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    words = (*local(small, file), "dataset.columns.options=null", "until=score")
+    words = (*local(small, file, "text"), "dataset.columns.options=null", "until=score")
     line = refuse(workshop.run(*words, "dataset.answer_set=[true,false]"))
     assert "option_ids" not in line
-    (advised,) = re.findall(r"set (dataset\.answer_set=\[\])", line)
+    (advised,) = re.findall(r"set (dataset\.answer_set=\[\]) with dataset=text", line)
     assert workshop.run(*words, advised).status == 0
 
 
@@ -109,8 +109,8 @@ def write_rows(path: Path, *, long_row: int, words: int) -> Path:
     return path
 
 
-def local(small: Any, file: Path) -> tuple[str, ...]:
-    return (*small.tiny, "dataset=local", f"dataset.train_path={file}")
+def local(small: Any, file: Path, dataset: str = "local") -> tuple[str, ...]:
+    return (*small.tiny, f"dataset={dataset}", f"dataset.train_path={file}")
 
 
 def test_a_file_in_the_stores_place(workshop: Any, small: Any, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_auto_takes_the_library_where_it_is_installed_and_names_its_version(
         patch.setattr(choose_module, "version", find_none)
         assert choose_grader("auto") == ""
     monkeypatch.setattr(choose_module, "find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"not installed; run pip install 'caft\[math\]'"):
+    with pytest.raises(UserError, match=r"not installed; run pip install 'math-verify\["):
         choose_grader("math_verify")
 
 

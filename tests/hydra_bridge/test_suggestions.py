@@ -48,5 +48,7 @@ def test_the_help_marks_one_default_in_each_group_and_tells_every_purpose() -> N
         assert len(stars) == (group not in ("experiment", "multirun_sweeps"))
         folder = find_conf().parent if group == "multirun_sweeps" else find_conf()
         for option in options:
-            assert len(read_purpose(folder / group / f"{option}.yaml")) > 12
+            purpose = read_purpose(folder / group / f"{option}.yaml")
+            assert len(purpose) > 12
+            assert purpose.count("(") == purpose.count(")"), purpose
     assert max(map(len, shown.splitlines())) < 80

@@ -24,6 +24,7 @@ WITHOUT_EFFECT = {
     "errors.py": "words of a refusal, which leaves no result",
     "protocols.py": "types, which nothing reads when it runs",
     "mounts.py": "words of a refusal, which leaves no result",
+    "program.py": "words of a refusal, which leaves no result",
     "sums.py": "compares what was kept",
     "signals.py": "when a stage is left, not what it makes",
     "threads.py": "how many threads compute, which moves rounding (decision 33)",

@@ -23,7 +23,7 @@ def running_postgres():
     if find_binaries() is None:
         pytest.skip("PostgreSQL is not installed here (apt install postgresql)")
     if find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed here (pip install 'caft[postgres]')")
+        pytest.skip("psycopg is not installed here (pip install -e '.[postgres]')")
     running = PostgresServer()
     yield running
     running.remove()

@@ -20,7 +20,7 @@ from caft.data.splits import QuestionSplits
 from caft.errors import UserError, count_of
 from caft.packed import join, values_of
 from caft.records import Question
-from caft.text.config import PromptConfig
+from caft.text.config import PromptConfig, PromptStyle
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,34 @@ def check_questions(splits: QuestionSplits, config: DatasetConfig) -> QuestionSp
     questions = join(*(part for _, part in splits.parts()))
     _warn_of_equal_options(questions)
     _warn_of_one_answer(questions)
-    _warn_of_wording(questions, config)
     if config.shuffle_options:
         splits = _shuffle(splits, config.seed)
     _check_places(splits, shuffled=config.shuffle_options)
     return splits
+
+
+def refuse_other_prompts(questions: Sequence[Question], config: DatasetConfig) -> None:
+    """UserError where the prompts hide the options, or ask for the id of one where there are none.
+
+    A model would still reply, and its replies would be graded.
+    """
+    prompt = config.prompt
+    setting = "completion_answer" if prompt.style is PromptStyle.completion else "user"
+    shown = "{options}" in getattr(prompt, setting)
+    if not shown and any(values_of(questions, "options")):
+        raise UserError(
+            f"the rows have options, and dataset.prompt.{setting} does not show them; use "
+            "dataset=local for your own files, put {options} into it, or set "
+            "dataset.columns.options=null for free text"
+        )
+    choices = zip(values_of(questions, "options"), values_of(questions, "answer_set"), strict=True)
+    free = any(not options and not answers for options, answers in choices)
+    if free and (shown or prompt.system_answer == PromptConfig().system_answer):
+        raise UserError(
+            "the answers are free text, and the prompts ask for the id of an option; use "
+            f"dataset=text for your own files, else give dataset.prompt.{setting}, "
+            "dataset.prompt.system_answer and their like for free answers"
+        )
 
 
 def _warn_of_equal_options(questions: Sequence[Question]) -> None:
@@ -49,18 +72,6 @@ def _warn_of_equal_options(questions: Sequence[Question]) -> None:
             "its own",
             count_of(len(doubled), "question"),
             doubled[0].origin or doubled[0].id,
-        )
-
-
-def _warn_of_wording(questions: Sequence[Question], config: DatasetConfig) -> None:
-    """Of the default prompt, which asks for the id of an option, where there are none."""
-    choices = zip(values_of(questions, "options"), values_of(questions, "answer_set"), strict=True)
-    free = any(not options and not answers for options, answers in choices)
-    if free and config.prompt.system_answer == PromptConfig().system_answer:
-        log.warning(
-            "the answers are free text, and the prompt asks for the id of an option; give "
-            "dataset=text in place of dataset=%s, or set dataset.prompt.system_answer and its like",
-            config.kind,
         )
 
 

@@ -25,6 +25,8 @@ LEAST_OPTIONS, MOST_OPTIONS = 2, 26
 LONGEST_TEXT = 500_000
 """Characters: tokenizers take minutes for a text that is refused for its length afterwards."""
 
+_FREE_TEXT = "dataset=text with dataset.columns.options=null"
+
 # JSON may escape half of a surrogate pair.
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -169,7 +171,7 @@ def _read_options(row: Row, names: Sequence[str]) -> tuple[str, ...]:
     if not LEAST_OPTIONS <= len(options) <= MOST_OPTIONS:
         raise UserError(
             f"{row.origin}: {count_of(len(options), 'option')}; give {LEAST_OPTIONS} to "
-            f"{MOST_OPTIONS}, or set dataset.columns.options=null for free text"
+            f"{MOST_OPTIONS}, or, for free text, {_FREE_TEXT}"
         )
     return tuple(options)
 
@@ -275,9 +277,10 @@ def _advise(table: Table, reading: Reading) -> dict[str, str]:
     named = name_columns(reading.columns)
     others = [each for each in table.columns if each not in named.values() and each.isidentifier()]
     example = ",".join(others[:4] if len(others) > 1 else "ABCD")
-    return {key: f"; give {key}=NAME" for key in named} | {
+    several = "; give dataset.columns.options=[NAME,...]"
+    return {key: several if "(name " in key else f"; give {key}=NAME" for key in named} | {
         "dataset.columns.options": "; name a column with a list, or one column an option as in "
-        f"dataset.columns.options={example}, or set dataset.columns.options=null for free text"
+        f"dataset.columns.options={example}, or, for free text, {_FREE_TEXT}"
     }
 
 

@@ -19,6 +19,7 @@ from caft.data.gsm8k import COLUMNS, separate_answer
 from caft.data.row_errors import read_each
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError, count_of
+from caft.program import install_hint
 
 # The package's own end of every question; ours are in dataset.prompt.
 _INSTRUCTION = " Give the result as your final answer. Do not include units."
@@ -35,7 +36,7 @@ def load_gsm_symbolic(config: GsmSymbolicConfig) -> QuestionSplits:
     if find_spec("reasoning_gym") is None:
         raise UserError(
             "dataset=gsm_symbolic needs reasoning-gym, which is not installed; "
-            "pip install 'caft[gsm_symbolic]', or use dataset=gsm8k"
+            f"{install_hint('gsm_symbolic')}, or use dataset=gsm8k"
         )
     sizes = {
         "shots": config.prompt.shots,

@@ -16,7 +16,7 @@ from caft.data.columns import (
 )
 from caft.data.config import AnswerForm, ColumnsConfig, HubConfig, LocalConfig, MappedConfig
 from caft.data.dedup import divide, take_test
-from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
+from caft.data.files import READERS, Row, Table, adopt_names, read_table, refuse_missing_columns
 from caft.data.gsm8k import FINAL_NUMBER
 from caft.data.recognise import Recognised, recognise
 from caft.data.row_errors import read_each, refuse_mistakes
@@ -146,7 +146,7 @@ def read_files(config: LocalConfig) -> dict[str, Table]:
     """The rows of every file that `config` names, by split."""
     if config.train_path is None:
         raise UserError(
-            "dataset.train_path is not set; dataset=local needs one file (.jsonl, .csv, .parquet), "
+            f"dataset.train_path is not set; dataset=local needs one file ({', '.join(READERS)}), "
             "such as dataset.train_path=questions.jsonl"
         )
     paths = {

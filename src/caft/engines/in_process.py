@@ -23,6 +23,7 @@ from caft.kernels.memory import release_memory, return_device_memory
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter
 from caft.models.student import Student
 from caft.models.thinking_span import find_opened
+from caft.program import install_hint
 from caft.records import WrittenReply
 from caft.signals import end_if_asked
 
@@ -295,7 +296,7 @@ def check_installed(kind: str) -> None:
     if find_spec(kind) is None:
         raise UserError(
             f"engine={kind} needs the package {kind}, which is not installed; install it with: "
-            f"pip install 'caft[{kind}]', or use engine=own"
+            f"{install_hint(kind)}, or use engine=own"
         )
     import torch
 

@@ -12,6 +12,7 @@ from caft.errors import UserError, did_you_mean
 from caft.grading.judge import MATH_VERIFY, ask_own
 from caft.grading.mathematics import may_be_mathematics
 from caft.grading.own import is_own, load_own, version_of
+from caft.program import install_hint
 from caft.records import Question
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def choose_grader(name: str) -> str:
     installed = _math_verify()
     if name == MATH_VERIFY and not installed:
         raise UserError(
-            "dataset.grader is math_verify, which is not installed; run pip install 'caft[math]', "
+            f"dataset.grader is math_verify, which is not installed; run {install_hint('math')}, "
             "or give auto, rules, or module:function of your own"
         )
     return "" if name == RULES else installed

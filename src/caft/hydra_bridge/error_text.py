@@ -36,6 +36,7 @@ from caft.hydra_bridge.overrides import (
     show_form,
 )
 from caft.hydra_bridge.suggestions import suggest_option, suggest_setting
+from caft.program import install_hint
 from caft.run_config import RunConfig
 
 _WITH_EXTRA_SWEEP = ("joblib", "submitit_local", "submitit_slurm", "optuna")
@@ -273,7 +274,7 @@ def _explain_choice(error: MissingConfigException) -> str:
         return f"{own} is not read, since its name does not end in .yaml; rename it"
     hint = did_you_mean(option, options) or suggest_option(group, option)
     if option in _WITH_EXTRA_SWEEP:
-        hint = "; the others come with: pip install 'caft[sweep]'"
+        hint = f"; the others come with: {install_hint('sweep')}"
     return f"no {group} {option!r}; there are {', '.join(options)}{hint}"
 
 
@@ -295,7 +296,8 @@ def _explain_key(error: OmegaConfBaseException) -> str:
         names = sorted({*names, *(field.name for field in dataclasses.fields(RunConfig))})
         names += BESIDE_A_RUN
     hint = suggest_setting(owner, key, names)
-    if owner and error.object_type is dict:
+    # A number that no stage refers to would change nothing.
+    if owner not in {"", "method.epochs", "method.draws"} and error.object_type is dict:
         hint += f"; to add a name of your own put + before it: +{full_key}=..."
     allowed = f"{owner or 'a run'} has {', '.join(names) or 'none'}"
     return f"there is no setting {full_key}{hint}{f' ({allowed})' if hint else f'; {allowed}'}"

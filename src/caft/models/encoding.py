@@ -24,7 +24,7 @@ _ONE_OF_EACH: dict[int, int] = {}
 _ONE_TOKEN = {
     True: "use dataset.prompt.option_ids=letters, fewer options, or another prompt wording",
     False: "give a dataset.answer_set of single letters or digits and write the answers so, or "
-    "set dataset.answer_set=[] for free text",
+    "set dataset.answer_set=[] with dataset=text for free text",
 }
 """The advice if an option's id, or a member of an answer set, is several tokens."""
 

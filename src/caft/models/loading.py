@@ -19,6 +19,7 @@ from caft.kernels.memory import (
 )
 from caft.models.config import Dtype, ModelConfig
 from caft.models.sources.folder import explain_unused, read_settings, text_settings, without_buffers
+from caft.program import install_hint
 from caft.protocols import CausalLM, Tokenizer
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def refuse_missing_quantisation() -> None:
     if find_spec("bitsandbytes") is None:
         raise UserError(
             "tuning.adapter=qlora needs bitsandbytes, which is not installed; "
-            "pip install 'caft[qlora]', or use tuning.adapter=lora"
+            f"{install_hint('qlora')}, or use tuning.adapter=lora"
         )
     import torch
 

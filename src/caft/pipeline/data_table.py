@@ -21,7 +21,7 @@ _LONGEST = 240
 def print_data(config: RunConfig) -> None:
     """Read the dataset, downloading it if need be, and show its first row and its counts.
 
-    UserError as a run would end with: for its rows and for its grader.
+    UserError as a run would end with: for its rows, its prompts and its grader.
     """
     choose_grader(config.dataset.grader)  # before a download
     questions = load_graded(config.dataset)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from caft.data import QuestionSplits, load_questions
+from caft.data.checks import refuse_other_prompts
 from caft.data.config import DatasetConfig
 from caft.data.further import FurtherSet, load_further, naming_further
 from caft.distill import check_teacher
@@ -80,8 +81,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 
         refuse_too_many_devices(config.trainer)
     check_strategy(config.trainer)
-    choose_grader(config.dataset.grader)  # before anything is read
-    for each in config.further:
+    for each in config.further:  # before anything is read
         with naming_further(each.name):
             choose_grader(each.grader)
     questions = load_graded(config.dataset, fetch=not config.dry_run)
@@ -113,9 +113,13 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 
 
 def load_graded(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:
-    """A run's questions, with the grader of those whose answers it decides."""
+    """A run's questions, with the grader of those whose answers it decides.
+
+    UserError as `load_questions`, and for a grader or prompts that do not fit them.
+    """
+    grader = choose_grader(config.grader)  # before anything is read
     questions = load_questions(config, fetch=fetch)
-    grader = choose_grader(config.grader)
+    refuse_other_prompts(questions.train, config)
     graded = {name: pack(_grade_free(part, grader)) for name, part in questions.parts()}
     first = (item for part in graded.values() for item in part if item.grader)
     try_grader([*islice(first, 1)], config.grader)
@@ -140,6 +144,7 @@ def load_all_further(config: RunConfig, train: Sequence[Question]) -> list[Furth
 def _grade(further: FurtherSet) -> FurtherSet:
     name, asked = further.name, further.config.grader
     with naming_further(name):
+        refuse_other_prompts(further.questions, further.config)
         (graded,) = grade_by(asked, further.questions, where=f"evaluation.also, {name}: ")
     return replace(further, questions=graded)
 

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m ca
         help="tables or their folders",
     )
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
-    parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="needs the extra: caft[report]")
+    parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="needs the extra report")
     parser.add_argument("--draft", action="store_true", help="keep the W&B report a draft")
     return run_command(parser, arguments, partial(_do, parser))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caft.errors import UserError, first_line
+from caft.program import install_hint
 from caft.trainers.config import MlflowLoggerConfig
 from caft.trainers.tracker import Product, RunIdentity, RunLogger, name_metrics
 
@@ -27,7 +28,7 @@ def check(_: MlflowLoggerConfig) -> None:
     """UserError without the package."""
     if find_spec("mlflow") is None:
         raise UserError(
-            "logger=mlflow needs mlflow, which is not installed; pip install 'caft[mlflow]', "
+            f"logger=mlflow needs mlflow, which is not installed; {install_hint('mlflow')}, "
             "or use logger=csv"
         )
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from caft.errors import UserError
+from caft.program import install_hint
 from caft.trainers.config import TensorboardLoggerConfig
 from caft.trainers.tracker import RunIdentity, RunLogger, name_metrics
 
@@ -17,7 +18,7 @@ def check(_: TensorboardLoggerConfig) -> None:
     if find_spec("tensorboard") is None:
         raise UserError(
             "logger=tensorboard needs tensorboard, which is not installed; "
-            "pip install 'caft[tensorboard]', or use logger=csv"
+            f"{install_hint('tensorboard')}, or use logger=csv"
         )
 
 

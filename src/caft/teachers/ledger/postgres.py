@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from caft.dials import refuse_password
 from caft.errors import UserError
+from caft.program import install_hint
 from caft.teachers.ledger.database import Rows, mask_password
 from caft.teachers.ledger.migrations import VERSION, bring_up_to_date
 
@@ -310,7 +311,7 @@ def _import_psycopg(name: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"store.ledger_url={name} needs a driver that is not installed: "
-            "pip install 'caft[postgres]'"
+            f"{install_hint('postgres')}"
         ) from error
     return psycopg
 
