@@ -100,8 +100,12 @@ def test_the_section_on_routing_names_a_rule_as_its_headline_does(make_job: Make
     ]
     found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
     named = "ean CoT top-2 margin (sampled_0.3)"
-    assert any(f"routing by m{named} beat" in answer.asked for answer in found.answers)
-    assert f"<strong>M{named}: yes.</strong>" in render_sweep(found)
+    page = render_sweep(found)
+    # The question after how to spend a budget: nothing asks about entropy, which no arm routed by.
+    assert f"routing by m{named} beat" in found.answers[1].asked
+    assert f"<strong>M{named}: yes.</strong>" in page
+    assert "Entropy: undefined" not in page
+    assert "entropy routing" not in "".join(answer.asked for answer in found.answers)
 
 
 def test_other_draws_are_other_stages_and_no_control(make_job: Make) -> None:

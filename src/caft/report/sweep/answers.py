@@ -39,11 +39,15 @@ def find_answers(
     routing: RoutingPart,
     savings: SavingsPart | None,
 ) -> list[Headline]:
-    """First routing, then the best arm, then savings; as far as there are numbers."""
+    """First routing, then the best arm, then savings; as far as there are numbers.
+
+    Of a sweep that tested other rules alone, entropy is no question.
+    """
     of_entropy: RoutingAnswerPart = {
         "estimator": ENTROPY, "verdict": routing["verdict"], "sentence": routing["sentence"]
     }  # fmt: skip
-    answers = (of_entropy, *routing["others"])
+    untested = of_entropy["verdict"] == Verdict.undefined.value and routing["others"]
+    answers = [*([] if untested else [of_entropy]), *routing["others"]]
     found = [_find_routing(answer, routing["tests"]) for answer in answers]
     if arms:
         found.append(find_best(arms, comparisons))
