@@ -18,15 +18,18 @@ LISTED: list[dict[str, object]] = [
     {"question": f"Which of {n}?", "options": ["red", "blue"], "answer": "AB"[n % 2]}
     for n in range(9)
 ]
+INSIDE = [{**row, "question": f"{row['question']} A. Red B. Blue"} for row in LISTED]
 OWN = ['dataset.prompt.user="{question}"', "dataset.prompt.system_answer=Reply with the answer."]
-HIDDEN = "the rows have options, and dataset.prompt.user does not show them; use dataset=local"
+STYLE = "dataset.prompt.style="
+PLAIN = [f'dataset.prompt.completion_{name}="{{question}}"' for name in ("answer", "rationale")]
+HIDDEN = r"listed\.jsonl:1 has options, and dataset\.prompt\.user does not show them; put"
 ASKED = "answers are free text, and the prompts ask for the id of an option; use dataset=text"
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, rows in {"free": FREE, "listed": LISTED}.items():
+    for name, rows in {"free": FREE, "listed": LISTED, "inside": INSIDE}.items():
         Path(f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
 
@@ -38,7 +41,15 @@ def read(*words: str) -> Any:
     ("words", "message"),
     [
         (["dataset=text", "dataset.train_path=listed.jsonl"], HIDDEN),
-        (["dataset=local", "dataset.train_path=listed.jsonl", OWN[0]], HIDDEN),
+        (
+            [
+                "dataset=local",
+                "dataset.train_path=listed.jsonl",
+                OWN[0],
+                "dataset.prompt.style=chat",
+            ],
+            HIDDEN,
+        ),
         (["dataset=local", "dataset.train_path=free.jsonl"], ASKED),
         (["dataset=hub", "dataset.id=a/b", "dataset.path=free.jsonl"], ASKED),
         (
@@ -66,6 +77,12 @@ def test_prompts_for_other_questions_are_refused(words: list[str], message: str)
             "dataset=local", "dataset.train_path=listed.jsonl", "dataset.columns.options=null",
             "dataset.answer_set=[A,B]",
         ],
+        # Completions have no system text.
+        ["dataset=local", "dataset.train_path=free.jsonl", STYLE + "completion", *PLAIN],
+        # The model decides which of the two is asked.
+        ["dataset=local", "dataset.train_path=free.jsonl", *PLAIN],
+        ["dataset=local", "dataset.train_path=listed.jsonl", OWN[0]],
+        ["dataset=text", "dataset.train_path=inside.jsonl"],
         ["dataset=mixed"],
         ["dataset=arithmetic"],
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from caft.data.cells import show
 from caft.data.columns import equal_to_gold
@@ -42,25 +42,48 @@ def check_questions(splits: QuestionSplits, config: DatasetConfig) -> QuestionSp
 def refuse_other_prompts(questions: Sequence[Question], config: DatasetConfig) -> None:
     """UserError where the prompts hide the options, or ask for the id of one where there are none.
 
-    A model would still reply, and its replies would be graded.
+    A model would still reply, and its replies would be graded. Where the model decides between chat
+    and completion (`style: auto`), both must be so.
     """
-    prompt = config.prompt
-    setting = "completion_answer" if prompt.style is PromptStyle.completion else "user"
-    shown = "{options}" in getattr(prompt, setting)
-    if not shown and any(values_of(questions, "options")):
+    prompt, auto = config.prompt, PromptStyle.auto
+    shown = {
+        setting: "{options}" in getattr(prompt, setting)
+        for style, setting in _ASKED_BY.items()
+        if prompt.style in (style, auto)
+    }
+    if not any(shown.values()) and (hidden := next(_with_hidden_options(questions), None)):
+        setting = next(iter(shown))
         raise UserError(
-            f"the rows have options, and dataset.prompt.{setting} does not show them; use "
-            "dataset=local for your own files, put {options} into it, or set "
+            f"{hidden.origin or hidden.id} has options, and dataset.prompt.{setting} does not "
+            "show them; put {options} there, as the prompts of dataset=local have it, or set "
             "dataset.columns.options=null for free text"
         )
+    asking = {**shown, **({"user": True} if "user" in shown and _is_default(prompt) else {})}
     choices = zip(values_of(questions, "options"), values_of(questions, "answer_set"), strict=True)
-    free = any(not options and not answers for options, answers in choices)
-    if free and (shown or prompt.system_answer == PromptConfig().system_answer):
+    if all(asking.values()) and any(not options and not answers for options, answers in choices):
+        told = ["dataset.prompt.system_answer"] if "user" in asking else []
+        settings = ", ".join([*(f"dataset.prompt.{name}" for name in asking), *told])
         raise UserError(
             "the answers are free text, and the prompts ask for the id of an option; use "
-            f"dataset=text for your own files, else give dataset.prompt.{setting}, "
-            "dataset.prompt.system_answer and their like for free answers"
+            f"dataset=text for your own files, else give {settings} and their like for free answers"
         )
+
+
+_ASKED_BY = {PromptStyle.chat: "user", PromptStyle.completion: "completion_answer"}
+
+
+def _is_default(prompt: PromptConfig) -> bool:
+    return prompt.system_answer == PromptConfig().system_answer
+
+
+def _with_hidden_options(questions: Sequence[Question]) -> Iterator[Question]:
+    """Those that have options which their own text does not name."""
+    for place, options in enumerate(values_of(questions, "options")):
+        if options:
+            question = questions[place]
+            text = question.text.casefold()
+            if not all(option.casefold() in text for option in options):
+                yield question
 
 
 def _warn_of_equal_options(questions: Sequence[Question]) -> None:

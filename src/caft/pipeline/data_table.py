@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from caft.console import open_console
 from caft.data import QuestionSplits
-from caft.grading import choose_grader
+from caft.data.checks import refuse_other_prompts
 from caft.pipeline.preflight import load_graded
 from caft.records import Question
 from caft.run_config import RunConfig, RunContext
@@ -23,8 +23,8 @@ def print_data(config: RunConfig) -> None:
 
     UserError as a run would end with: for its rows, its prompts and its grader.
     """
-    choose_grader(config.dataset.grader)  # before a download
     questions = load_graded(config.dataset)
+    refuse_other_prompts(questions.train, config.dataset)
     print_first_row(questions, config)
     console = open_console()
     counts = ", ".join(f"{len(part)} {name}" for name, part in questions.parts())

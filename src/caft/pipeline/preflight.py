@@ -85,6 +85,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
         with naming_further(each.name):
             choose_grader(each.grader)
     questions = load_graded(config.dataset, fetch=not config.dry_run)
+    refuse_other_prompts(questions.train, config.dataset)
     further = load_all_further(config, questions.train)
     store = Store(config.store.folder, ledger=config.store.ledger, reads_only=config.dry_run)
     if launch and not config.dry_run:
@@ -115,11 +116,10 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 def load_graded(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:
     """A run's questions, with the grader of those whose answers it decides.
 
-    UserError as `load_questions`, and for a grader or prompts that do not fit them.
+    UserError as `load_questions`, and for a grader that does not fit them.
     """
     grader = choose_grader(config.grader)  # before anything is read
     questions = load_questions(config, fetch=fetch)
-    refuse_other_prompts(questions.train, config)
     graded = {name: pack(_grade_free(part, grader)) for name, part in questions.parts()}
     first = (item for part in graded.values() for item in part if item.grader)
     try_grader([*islice(first, 1)], config.grader)
