@@ -16,6 +16,7 @@ from caft.statistics.paired import (
     count_paired,
     mcnemar_exact,
     paired_difference,
+    score_bounds,
     score_difference,
     smallest_paired_difference,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "mean_interval",
     "mean_over_seeds",
     "paired_difference",
+    "score_bounds",
     "score_difference",
     "pareto_front",
     "resample_areas",

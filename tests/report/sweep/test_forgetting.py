@@ -93,6 +93,29 @@ def test_where_the_base_model_has_nothing_to_lose_there_is_no_verdict(
 
 
 @pytest.mark.parametrize(
+    ("questions", "verdict"), [(20, "not enough data"), (100, "not enough data"), (300, "no")]
+)
+def test_seeds_that_win_other_questions_are_not_more_questions(
+    make_job: Callable[..., JobResult], questions: int, verdict: str
+) -> None:
+    rows = {f"m{place}": place >= 3 for place in range(questions)}
+    jobs = [
+        replace(
+            add(make_job(seed, method="sft", seed=seed), 0),
+            further={
+                ("mmlu", "answer", "base"): rows,
+                ("mmlu", "answer", "tuned"): {**rows, f"m{seed - 1}": True},
+            },
+        )
+        for seed in (1, 2, 3)
+    ]
+    (part,) = analyse(*jobs).summary["forgetting"]
+    assert part["verdict"] == verdict
+    outcome = count_paired([*rows.values()], [True, *[*rows.values()][1:]])
+    assert judge_forgetting(score_difference(outcome), 1.0).value == verdict
+
+
+@pytest.mark.parametrize(
     ("questions", "base", "tuned", "verdict"),
     [
         (20, 11, 12, "not enough data"),

@@ -10,34 +10,41 @@ from caft.report.sweep.arms import Arm
 from caft.report.sweep.schema import ArmForgettingPart
 from caft.statistics import (
     FEWEST_SEEDS,
+    MARGIN,
     Interval,
     Verdict,
     compare_arms,
     holm_adjusted,
     judge_forgetting,
+    score_bounds,
 )
 
 
 def find_forgetting(arms: Sequence[Arm], confidence: float) -> list[ArmForgettingPart]:
     """Every setting on every further set, in every mode; Holm's correction over all of them."""
-    found = [part for arm in arms for part in _measure(arm, confidence)]
-    adjusted = holm_adjusted([part["p_value"] for part in found])
-    for part, p in zip(found, adjusted, strict=True):
+    found = [each for arm in arms for each in _measure(arm, confidence)]
+    adjusted = holm_adjusted([part["p_value"] for part, _ in found])
+    for (part, low), p in zip(found, adjusted, strict=True):
         part["p_adjusted"] = p
         if part["verdict"] != Verdict.undefined.value:
-            part["verdict"] = _judge(part).value
-    return found
+            part["verdict"] = _judge(part, low).value
+    return [part for part, _ in found]
 
 
-def _judge(part: ArmForgettingPart) -> Verdict:
-    """Of fewer seeds nothing is said about others, as of savings."""
+def _judge(part: ArmForgettingPart, low: float) -> Verdict:
+    """Of fewer seeds nothing is said about others, as of savings.
+
+    `low` is the lower bound of one run that changed as many answers as these on average: seeds that
+    each win another of a few questions say no more of others that could be lost.
+    """
     if part["seeds"] < FEWEST_SEEDS:
         return Verdict.unclear
     change = Interval(part["value"], part["low"], part["high"], part["n"])
-    return judge_forgetting(change, part["p_adjusted"])
+    verdict = judge_forgetting(change, part["p_adjusted"])
+    return Verdict.unclear if verdict is Verdict.no and low <= -MARGIN else verdict
 
 
-def _measure(arm: Arm, confidence: float) -> Iterator[ArmForgettingPart]:
+def _measure(arm: Arm, confidence: float) -> Iterator[tuple[ArmForgettingPart, float]]:
     """Sets and modes in which all of its jobs put the same questions to both models."""
     parts = [job.finished.get("forgetting") for job in arm.jobs]
     for test in parts[0]["tests"] if parts[0] else ():
@@ -63,7 +70,7 @@ def _describe(
     tests: Sequence[ForgettingTestPart],
     replies: Mapping[str, Mapping[int, Mapping[str, bool]]],
     confidence: float,
-) -> ArmForgettingPart:
+) -> tuple[ArmForgettingPart, float]:
     outcomes = {
         model: {seed: [rows[key] for key in sorted(rows)] for seed, rows in by_seed.items()}
         for model, by_seed in replies.items()
@@ -74,7 +81,9 @@ def _describe(
         model: sum(sum(rows) / len(rows) for rows in by_seed.values()) / len(by_seed)
         for model, by_seed in outcomes.items()
     }
-    return {
+    changed = (gap.only_first / gap.seeds, gap.only_second / gap.seeds)
+    low, _ = score_bounds(gap.difference.n, *changed, confidence)
+    part: ArmForgettingPart = {
         "arm": arm,
         "dataset": test["dataset"],
         "mode": test["mode"],
@@ -86,3 +95,4 @@ def _describe(
         "p_adjusted": gap.p_value,
         "verdict": (Verdict.undefined if undefined else Verdict.unclear).value,
     }
+    return part, low
