@@ -13,6 +13,7 @@ import yaml
 from caft.hydra_bridge import compose, find_conf
 from caft.pipeline import footprint
 from caft.pipeline.dry_run import plan_run
+from caft.pipeline.expected import count_prompt_tokens
 from caft.pipeline.footprint import (
     KNOWN,
     Shape,
@@ -26,6 +27,8 @@ from caft.pipeline.workload import Load, fit_rate, load_of_tuning, measure_rates
 from caft.pipeline.workspace import Workspace
 from caft.records import Target
 from caft.store import StageKind, Store, Tokens
+from caft.teachers.replies import CHARACTERS_A_TOKEN
+from caft.text.prompts import Wanted, write_prompt
 
 Open = Callable[..., Workspace]
 
@@ -151,8 +154,8 @@ def test_a_peak_is_of_what_is_written() -> None:
         needed = estimate_memory(compose(words), shape, "cuda", "bfloat16")
         return needed.part, needed.peak
 
-    answers = ["method=base", "evaluation.modes=[answer]", "evaluation.batch_size=999999"]
-    assert most(*answers)[0] == "scoring"
+    answers = ["method=sft", "evaluation.modes=[answer]", "evaluation.batch_size=999999"]
+    assert most(*answers)[0] == "tuning"
     assert most(*answers, "tuning.answer_target=bracketed")[0] == "writing replies"
     chains = ["until=score", "score.chain.batch_size=999", "score.chain.max_new_tokens=1000"]
     assert most(*chains)[0] == "scoring"
@@ -175,7 +178,8 @@ def test_a_local_teacher_counts_where_it_is_asked(open_small: Open) -> None:
     gain = describe_memory(open_small("until=score", "score.estimators=[entropy_gain]", *asks), 0)
     assert "in the teacher's scoring" in gain
     told = describe_memory(open_small(*asks, "teacher.id=c/d"), 0)
-    assert told == "not known: the shape of c/d is known after its download"
+    assert told.startswith("about ")
+    assert told.endswith("), without the teacher c/d, whose shape is known after its download")
     config, shape = compose([*LOCAL, "teacher.batch_size=99"]), KNOWN[LOCAL[1][11:]]
     peak = estimate_teacher(config, config.teacher, shape, "cuda", "bfloat16").peak
     cached = 99 * 1024 * 2 * shape.layers * shape.kv * 2
@@ -278,6 +282,33 @@ def test_a_made_model_has_loads_for_all_that_is_not_paid(open_small: Open) -> No
     score = workspace.base_scoring
     assert loads["score"].tokens == sum(len(row.prompt_ids) for row in score.rows)
     assert {load.pace[1] for load in loads.values()} == {student.fingerprint}
+
+
+def test_rationales_to_be_bought_may_be_longer_than_every_known_row(open_small: Open) -> None:
+    assert open_small().student  # it is made here
+    paid = ["teacher=vllm", "teacher.model=a/b"]
+
+    def told(*words: str) -> str:
+        workspace = open_small("tuning.max_length=null", "dry_run=true", *words)
+        return dict(tell_needs(workspace, plan_run(workspace))[1])["Memory"]
+
+    assert told("teacher=worked") != told(*paid)
+    assert told(*paid) == describe_memory(open_small("tuning.max_length=null", "dry_run=true"), 0)
+
+
+def test_tokens_of_completions_are_of_what_is_asked(open_small: Open) -> None:
+    chat, plain = (
+        open_small(f"dataset.prompt.style={style}", "dataset.prompt.shots=0", "dry_run=true")
+        for style in ("chat", "completion")
+    )
+    prompt, questions = plain.config.dataset.prompt, plain.every_question
+    # The shared prefix is counted as one more prompt.
+    texts = [
+        write_prompt(each, prompt, Wanted.answer, chat=False).text
+        for each in (*questions, questions[0])
+    ]
+    assert count_prompt_tokens(plain) == len("".join(texts)) // CHARACTERS_A_TOKEN
+    assert count_prompt_tokens(plain) < count_prompt_tokens(chat)
 
 
 def test_a_class_with_several_targets_has_rows_of_each(open_small: Open) -> None:

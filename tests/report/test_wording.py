@@ -27,8 +27,9 @@ from caft.report import wording
         (wording.short_count(999.6e12), "1e+15"),
         (wording.short_count(7.9e15), "7.9e+15"),
         (wording.usd(0), "$0.00"),
-        (wording.usd(0.00001), "less than $0.0001"),
-        (wording.usd(0.00005), "$0.0001"),
+        (wording.usd(0.00001), "$0.00001"),
+        (wording.usd(0.0000034), "$0.000003"),
+        (wording.usd(0.00005), "$0.00005"),
         (wording.usd(0.00021), "$0.0002"),
         (wording.usd(1234.5), "$1,234.50"),
         (

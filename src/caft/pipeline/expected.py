@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import partial
 from itertools import pairwise
 
 from caft.estimators import ESTIMATORS, Need
@@ -18,6 +19,7 @@ from caft.records import Question, Target
 from caft.run_config import RunConfig
 from caft.split import SplitResult
 from caft.teachers.replies import CHARACTERS_A_TOKEN
+from caft.text.config import PromptStyle
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import StageConfig
 from caft.tune.examples import TrainingPair
@@ -115,8 +117,13 @@ def expected_rows(workspace: Workspace, split: SplitResult | None, stage: StageC
 def count_prompt_tokens(workspace: Workspace) -> int:
     """About how many tokens scoring reads; shots are run once, as a shared prefix."""
     config, questions = workspace.config.dataset.prompt, workspace.every_question
-    prompts = [write_prompt(question, config, Wanted.answer, chat=True) for question in questions]
-    shots = workspace.questions.shots
-    prompts.append(write_prompt(questions[0], config, Wanted.answer, chat=True, shots=shots))
-    characters = sum(len(turn.content) for prompt in prompts for turn in prompt.messages)
-    return characters // CHARACTERS_A_TOKEN
+    write = partial(
+        write_prompt,
+        config=config,
+        wanted=Wanted.answer,
+        chat=config.style is not PromptStyle.completion,
+    )
+    prompts = [write(question) for question in questions]
+    prompts.append(write(questions[0], shots=workspace.questions.shots))
+    texts = (text for each in prompts for text in (each.text, *(turn for _, turn in each.turns)))
+    return sum(map(len, texts)) // CHARACTERS_A_TOKEN

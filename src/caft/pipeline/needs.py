@@ -22,6 +22,7 @@ from caft.pipeline.workload import Rates, measure_rates, seconds_of
 from caft.pipeline.workspace import Workspace
 from caft.report.wording import duration, memory
 from caft.run_config import RunConfig
+from caft.store import StageKind
 from caft.teachers.config import LocalModelTeacherConfig
 
 _NO_RATE = "not known"
@@ -51,8 +52,10 @@ def list_needs(
 ) -> Iterator[tuple[str, str]]:
     """Time, memory and downloads, each with its name."""
     yield "Time", describe_whole_time(plan, rates)
-    loads = [stage.load for stage in plan if stage.load]
-    yield "Memory", describe_memory(workspace, max((load.longest for load in loads), default=0))
+    tuned = [each.load for each in plan if each.kind is StageKind.tune and each.state == RUNS]
+    longest = [load.longest for load in tuned if load]
+    # Rationales that are not there yet may be longer than all that is known.
+    yield "Memory", describe_memory(workspace, max(longest, default=0) if all(tuned) else 0)
     yield "Download", describe_downloads(workspace.config)
 
 
@@ -82,12 +85,16 @@ def describe_memory(workspace: Workspace, longest: int) -> str:
 
     config, device = workspace.config, pick_device(workspace.config.trainer)
     needs: list[Memory] = []
+    unknown = ""
     for model in list_models(config):
         shape, dtype = shape_of(model.id, find_model(model)), name_dtype(model, device)
         if shape is None:
             when = "after its download" if isinstance(model, HubModelConfig) else "once it is made"
-            return f"{_NO_RATE}: the shape of {model.path or model.id} is known {when}"
-        if model is config.model:
+            if model is config.model:
+                return f"{_NO_RATE}: the shape of {model.path or model.id} is known {when}"
+            named = model.path or model.id
+            unknown = f", without the teacher {named}, whose shape is known {when}"
+        elif model is config.model:
             needs.append(estimate_memory(config, shape, device, dtype, longest))
         elif isinstance(config.teacher, LocalModelTeacherConfig):
             needs.append(estimate_teacher(config, config.teacher, shape, device, dtype))
@@ -95,7 +102,7 @@ def describe_memory(workspace: Workspace, longest: int) -> str:
     return (
         f"about {memory(round(most.peak))} on {device} at the highest, in {most.part} "
         f"({_count_weights(most.shape.parameters)} in {most.dtype}: "
-        f"{memory(round(most.weights))})"
+        f"{memory(round(most.weights))}){unknown}"
     )
 
 

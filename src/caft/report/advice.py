@@ -12,7 +12,7 @@ from caft.statistics import FEWEST_TO_JUDGE, Verdict
 _OTHER_ESTIMATORS = (("fallback_entropy", "p_true"), ("cot_mean_entropy", "cot_answer_entropy"))
 """Those to try next, cheapest first: one more token each, and then a chain of thought."""
 
-_SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_SMOLLM2, _HARDER = "HuggingFaceTB/SmolLM2-135M-Instruct", "mmlu_pro"
 
 
 def suggest_next(summary: Summary) -> Step:
@@ -67,8 +67,10 @@ def _list_asked(score: ScorePart) -> list[str]:
 def _mix_answers(summary: Summary, area: Area) -> Step:
     """Without several of both kinds of answers nothing can be told apart."""
     if area["incorrect"] <= area["n"] - area["incorrect"]:
-        name = "gpqa" if summary["dataset"]["name"] == "mmlu_pro" else "mmlu_pro"
-        harder = rerun(summary, "until=score", f"dataset={name}", without=("dataset",))
+        if summary["dataset"]["name"] == _HARDER:
+            smaller = rerun(summary, "until=score", "model=smollm2", without=("model",))
+            return Step("Take a smaller model, which gets some of the questions wrong:", smaller)
+        harder = rerun(summary, "until=score", f"dataset={_HARDER}", without=("dataset",))
         return Step("Take harder questions, of which the model gets some wrong:", harder)
     shots = "dataset.prompt.shots"
     if any(override.startswith(shots) for override in summary["run"]["overrides"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -126,10 +127,11 @@ def short_count(number: float) -> str:
 
 
 def usd(amount: float) -> str:
-    """Cents, and more digits for smaller amounts. Nothing that was spent reads as 0."""
-    if 0 < amount < 0.00005:
-        return "less than $0.0001"
-    return f"${amount:.4f}" if 0 < amount < 0.1 else f"${amount:,.2f}"
+    """Cents, and as many digits for smaller amounts that nothing that was spent reads as 0."""
+    if not 0 < amount < 0.1:
+        return f"${amount:,.2f}"
+    digits = max(4, -math.floor(math.log10(amount)))
+    return f"${amount:.{digits}f}"
 
 
 def tell_batches(cost: CostPart) -> str:
