@@ -118,6 +118,10 @@ def test_what_the_hubs_own_tool_has_downloaded_is_read_offline(
         (("main", "fake/smus"), "dataset.id=fake/smus is not on the hub, or is private; correct"),
         (("main", "fake/gated"), "dataset.id=fake/gated is gated; ask for access"),
         (("nothing", "fake/sums"), "has nothing at dataset.revision=nothing; give one of its"),
+        (
+            ("refs/convert/parquet", "fake/sums"),
+            "has nothing at dataset.revision=refs/convert/parquet; give one of its",
+        ),
         (("main", "a/b/c"), "dataset.id=a/b/c is not a hub id; give one such as cais/mmlu"),
         (("main", "fake/sums", "tset"), "dataset.test_split is 'tset', but fake/sums has no such"),
         (("main", "fake/many"), "dataset.subset is not set, and there are several: one, two; give"),
