@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from caft.errors import UserError
 
-
 _NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 

@@ -16,9 +16,12 @@ import pytest
 import yaml
 
 from caft.__main__ import main
-from caft.export import configs
+from caft.export import configs, tools
+from caft.export.__main__ import describe_export
+from caft.export.write import Exported
 from caft.models.config import Dtype, TinyModelConfig
 from caft.models.loading import _quantised, load_tokenizer
+from caft.tune.config import Loss
 
 TOOLS = ("trl", "axolotl", "llama_factory", "ms_swift", "messages")
 # docs.axolotl.ai/docs/config-reference.html: the type of each key that is written.
@@ -223,6 +226,14 @@ def trl_quantisation(adapter: str, dtype: str, make: Callable[..., Any]) -> Any:
     }
     exec(compile(ast.Module(body, []), "train.py", "exec"), known)
     return known["open_model"]()["quantization_config"]
+
+
+def test_counts_of_classes_and_draws_read_as_those_of_rows() -> None:
+    counts = {"easy": 12_000, "hard": 999}
+    part = Exported("stage1.jsonl", 12_999, counts, {}, 5_000, 5_000, 0, 0, counts)
+    told = [*describe_export([part], "trl", tools.TOOLS["trl"], Path("out"), Loss.ce)]
+    assert told[0].startswith("stage1.jsonl: 12,999 rows (12,000 easy, 999 hard), 5,000 prompt")
+    assert told[1].startswith("  an epoch of the run drew 12,000 easy, 999 hard; trl")
 
 
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(

@@ -279,7 +279,7 @@ def _read_parquet(path: Path) -> Read:
         batches = pyarrow.parquet.read_table(path).to_batches(max_chunksize=ROWS_IN_BLOCK)
         rows = (row for batch in batches for row in batch.to_pylist())
         read = pack(Row(f"{path.name}:{n}", row) for n, row in enumerate(rows, start=1))
-    # Python has no date beyond the year 9999, and no time zone of any name: a KeyError or ValueError.
+    # Python has no date beyond the year 9999, and not every time zone (a KeyError or ValueError).
     except (pyarrow.ArrowException, OverflowError, KeyError, ValueError) as error:
         raise UserError(
             f"{path.name}: not readable as parquet ({first_line(error)}); write the file again"
