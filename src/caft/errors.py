@@ -31,7 +31,8 @@ def noun_of(number: float, singular: str) -> str:
         return singular
     if singular.endswith("y") and singular[-2] not in "aeiou":
         return f"{singular[:-1]}ies"
-    return f"{singular}es" if singular.endswith("s") else f"{singular}s"
+    hisses = singular.endswith(("s", "x", "ch", "sh")) and not singular.endswith("och")  # epochs
+    return f"{singular}es" if hisses else f"{singular}s"
 
 
 def count_of(number: float, singular: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from caft.errors import UserError
+
+_NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class Repository(NamedTuple):
@@ -34,14 +37,29 @@ def explain_refusal(asked: Repository, error: Exception) -> UserError:
         # It says of any refusal that the connection has to be checked.
         error = error.__cause__
     reason = " ".join(str(error).split()).split(" for url ")[0][:160] or type(error).__name__
-    unreachable = f"is not in the local cache and the hub does not answer ({reason})"
+    unlisted = (
+        f"is not in the local cache and the hub does not answer ({reason})",
+        "connect to the network",
+    )
+    if _is_of_disk(error):
+        unlisted = (
+            f"cannot be kept in the hub's cache ({reason})",
+            "make room and allow writing there, or set HF_HOME to another folder",
+        )
     refusals = _refusals(asked, reason)
     known = ((problem, way) for kind, problem, way in refusals if isinstance(error, kind))
-    problem, way_out = next(known, (unreachable, "connect to the network"))
+    problem, way_out = next(known, unlisted)
     return UserError(
         f"{asked.group}.id={asked.id} {problem}; {way_out}, or give a local copy with "
         f"{asked.group}.path=FOLDER"
     )
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """The system names a file only where one was at fault, and none where an open one was full."""
+    if not isinstance(error, OSError):
+        return False
+    return error.filename is not None or error.errno in _NO_WRITING
 
 
 def _refusals(asked: Repository, reason: str) -> Sequence[tuple[type[Exception], str, str]]:

@@ -49,10 +49,20 @@ def test_parquet_rows_count_from_one(tmp_path: Path) -> None:
     assert table.rows[0].values == {"q": "x", "options": ["a", "b"]}
 
 
-def test_a_date_that_python_lacks_is_one_line(tmp_path: Path) -> None:
-    when = pyarrow.array([2**62], type=pyarrow.timestamp("us"))
+@pytest.mark.parametrize(
+    ("kind", "number", "reason"),
+    [
+        (pyarrow.timestamp("us"), 2**62, "date value out of"),
+        (pyarrow.timestamp("us", tz="Nowhere/X"), 1, ".*Nowhere/X"),
+        (pyarrow.timestamp("us", tz="/etc"), 1, ".*/etc"),
+    ],
+)
+def test_a_date_that_python_lacks_is_one_line(
+    tmp_path: Path, kind: pyarrow.DataType, number: int, reason: str
+) -> None:
+    when = pyarrow.array([number], type=kind)
     pyarrow.parquet.write_table(pyarrow.table({"when": when}), tmp_path / "a.parquet")
-    with pytest.raises(UserError, match=r"a\.parquet: not readable as parquet \(date value out of"):
+    with pytest.raises(UserError, match=rf"a\.parquet: not readable as parquet \({reason}"):
         read_table(str(tmp_path / "a.parquet"), "dataset.train_path")
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
+from huggingface_hub import errors
 
+from caft.hub_refusals import Repository, explain_refusal
 from fake_hub import COMMIT, Hub, HubHandler, run_with_hub, serving
 
 FILES = ("train_0.jsonl", "train_1.jsonl", "train_2.jsonl")
@@ -118,6 +123,10 @@ def test_what_the_hubs_own_tool_has_downloaded_is_read_offline(
         (("main", "fake/smus"), "dataset.id=fake/smus is not on the hub, or is private; correct"),
         (("main", "fake/gated"), "dataset.id=fake/gated is gated; ask for access"),
         (("nothing", "fake/sums"), "has nothing at dataset.revision=nothing; give one of its"),
+        (
+            ("refs/convert/parquet", "fake/sums"),
+            "has nothing at dataset.revision=refs/convert/parquet; give one of its",
+        ),
         (("main", "a/b/c"), "dataset.id=a/b/c is not a hub id; give one such as cais/mmlu"),
         (("main", "fake/sums", "tset"), "dataset.test_split is 'tset', but fake/sums has no such"),
         (("main", "fake/many"), "dataset.subset is not set, and there are several: one, two; give"),
@@ -130,3 +139,35 @@ def test_a_refusal_says_what_to_do(
     assert told.startswith("dataset.")
     assert line in told
     assert "connect to the network" not in told
+
+
+def test_a_cache_that_cannot_be_written_is_not_told_as_a_silent_hub(
+    tmp_path: Path, hub: FakeHub
+) -> None:
+    (tmp_path / "file").touch()
+    told = call(LOAD, hub, tmp_path / "file/home", "main")
+    assert told.startswith("dataset.id=fake/sums cannot be kept in the hub's cache (")
+    assert "Not a directory" in told
+    assert "set HF_HOME to another folder" in told
+    assert "connect to the network" not in told
+
+
+@pytest.mark.parametrize(
+    ("error", "way_out"),
+    [
+        (OSError(errno.ENOSPC, "full"), "make room"),
+        (OSError(errno.EROFS, "read-only"), "make room"),
+        (PermissionError(errno.EACCES, "denied", "/cache/blobs/x"), "make room"),
+        # A firewall's refusal, and a name that is not found.
+        (PermissionError(errno.EPERM, "not permitted"), "connect to the network"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "connect to the network"),
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), "connect to the network"),
+        (requests.ConnectionError("no route"), "connect to the network"),
+        (errors.LocalEntryNotFoundError("not cached"), "connect to the network"),
+    ],
+)
+def test_the_disk_and_the_network_are_told_apart(error: OSError, way_out: str) -> None:
+    line = str(explain_refusal(Repository("model", "org/one", "main", "org/like"), error))
+    assert f"; {way_out}" in line
+    assert ("HF_HOME" in line) == (way_out == "make room")
+    assert line.endswith("or give a local copy with model.path=FOLDER")

@@ -165,3 +165,9 @@ def test_chains_are_those_of_arithmetic() -> None:
     mixed = make()
     chains = {item.id for item in all_questions(mixed) if not is_lookup(item)}
     assert chains == {item.id for item in all_questions(plain)}
+
+
+def test_too_many_shots_are_named_as_they_were_given() -> None:
+    line = r"prompt\.shots is 400, 40 of them of 1 step; only 35 such chains stay within 0 to 9 "
+    with pytest.raises(UserError, match=line):
+        make(shots=400, most_steps=5, highest=9, largest_operand=1)

@@ -7,16 +7,21 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from caft.__main__ import main
-from caft.export import configs
+from caft.export import configs, tools
+from caft.export.__main__ import describe_export
+from caft.export.write import Exported
 from caft.models.config import Dtype, TinyModelConfig
 from caft.models.loading import _quantised, load_tokenizer
+from caft.tune.config import Loss
 
 TOOLS = ("trl", "axolotl", "llama_factory", "ms_swift", "messages")
 # docs.axolotl.ai/docs/config-reference.html: the type of each key that is written.
@@ -187,21 +192,48 @@ def test_ms_swifts_script_goes_on_from_the_stage_before(exports: Any) -> None:
 
 @pytest.mark.parametrize("dtype", Dtype)
 def test_trl_has_the_runs_four_bits(dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without bitsandbytes and TRL: the script's own call, beside the one of a run on CUDA."""
+    """Without bitsandbytes and TRL: the script's own settings, beside those of a run on CUDA."""
     from transformers import BitsAndBytesConfig
 
     monkeypatch.setattr("caft.models.loading.multiplies_bfloat16", lambda _device: True)
-    script = ast.parse((Path(configs.__file__).parent / "templates/train_trl.txt").read_text())
-    (call,) = (node for node in ast.walk(script) if isinstance(node, ast.Call)
-               and isinstance(node.func, ast.Name) and node.func.id == "BitsAndBytesConfig"
-               )  # fmt: skip
-    known = {
-        "BitsAndBytesConfig": BitsAndBytesConfig,
-        "MODEL": {"dtype": "float32" if dtype is Dtype.float32 else "auto"},
-    }
-    theirs = eval(compile(ast.Expression(call), "train.py", "eval"), known)
+    named = "float32" if dtype is Dtype.float32 else "auto"
+    theirs = trl_quantisation("qlora", named, BitsAndBytesConfig)
     ours = _quantised(TinyModelConfig(name="tiny", id="tiny", dtype=dtype), "cuda")
     assert theirs.to_dict() == ours["quantization_config"].to_dict()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_trl_makes_no_four_bits_where_the_run_has_none(adapter: str) -> None:
+    def needs_bitsandbytes(**_: object) -> None:
+        raise AssertionError("transformers 4 looks for bitsandbytes here")
+
+    assert trl_quantisation(adapter, "auto", needs_bitsandbytes) is None
+
+
+def trl_quantisation(adapter: str, dtype: str, make: Callable[..., Any]) -> Any:
+    """What open_model() of the script for TRL gives from_pretrained, with `make` in its call."""
+    script = ast.parse((Path(configs.__file__).parent / "templates/train_trl.txt").read_text())
+    body: list[ast.stmt] = [
+        node for node in script.body
+        if isinstance(node, ast.FunctionDef) and node.name == "open_model"
+    ]  # fmt: skip
+    known: dict[str, Any] = {
+        "AutoModelForCausalLM": SimpleNamespace(from_pretrained=lambda _, **given: given),
+        "BitsAndBytesConfig": make,
+        "MODEL": {"id": "tiny", "dtype": dtype},
+        "TUNING": {"adapter": adapter, "start_from": None},
+        "SHARED": {},
+    }
+    exec(compile(ast.Module(body, []), "train.py", "exec"), known)
+    return known["open_model"]()["quantization_config"]
+
+
+def test_counts_of_classes_and_draws_read_as_those_of_rows() -> None:
+    counts = {"easy": 12_000, "hard": 999}
+    part = Exported("stage1.jsonl", 12_999, counts, {}, 5_000, 5_000, 0, 0, counts)
+    told = [*describe_export([part], "trl", tools.TOOLS["trl"], Path("out"), Loss.ce)]
+    assert told[0].startswith("stage1.jsonl: 12,999 rows (12,000 easy, 999 hard), 5,000 prompt")
+    assert told[1].startswith("  an epoch of the run drew 12,000 easy, 999 hard; trl")
 
 
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(

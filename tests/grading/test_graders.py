@@ -210,7 +210,7 @@ def test_who_grades_is_said_and_a_grader_without_answers_too(
     try_grader(set_grader([FREE], choose_grader("auto")), "auto")
     try_grader([CHOSEN], "my_graders:never")
     try_grader([replace(WORDS)], "auto")
-    grade_by("auto", [CHOSEN], [FREE], where="evaluation.also, mine: ")
+    grade_by("auto", [CHOSEN, FREE], where="evaluation.also, mine: ")
     said = [record.getMessage() for record in caplog.records]
     assert said[0].startswith("free answers are graded by math_verify ")
     assert said[0].endswith(" (dataset.grader=auto)")

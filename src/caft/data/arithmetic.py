@@ -236,7 +236,7 @@ def _refuse_too_few(
         steps = left.index(min(left))
         shots = spread_shots(sizes["shots"], config.most_steps)[steps]
         raise UserError(
-            f"dataset.prompt.shots is {sizes['shots']}, {shots} of them of "
+            f"dataset.prompt.shots is {config.prompt.shots}, {shots} of them of "
             f"{count_of(steps + 1, 'step')}; only {shots + left[steps]} such chains stay {room}: "
             "lower it, or raise dataset.largest_operand or dataset.highest"
         )

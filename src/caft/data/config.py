@@ -193,7 +193,8 @@ class HubConfig(MappedConfig):
     """Any dataset of the hub whose rows are questions, with a mapping of its columns.
 
     `subset` is what the hub calls a subset or config. Splits without a name of their own are drawn
-    from `train_split`. `path` is a copy: a folder with the hub's files, or one file of rows.
+    from `train_split`. `path` is a copy: a folder with the hub's files, or one file of rows, for
+    which `validation_split` and `test_split` must be null.
     Published rows repeat a few questions; the first of each is kept.
     """
 

@@ -279,8 +279,8 @@ def _read_parquet(path: Path) -> Read:
         batches = pyarrow.parquet.read_table(path).to_batches(max_chunksize=ROWS_IN_BLOCK)
         rows = (row for batch in batches for row in batch.to_pylist())
         read = pack(Row(f"{path.name}:{n}", row) for n, row in enumerate(rows, start=1))
-    # Python has no date beyond the year 9999.
-    except (pyarrow.ArrowException, OverflowError) as error:
+    # Python has no date beyond the year 9999, and not every time zone (a KeyError or ValueError).
+    except (pyarrow.ArrowException, OverflowError, KeyError, ValueError) as error:
         raise UserError(
             f"{path.name}: not readable as parquet ({first_line(error)}); write the file again"
         ) from error

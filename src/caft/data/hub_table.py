@@ -184,7 +184,7 @@ def _download(config: HubConfig) -> dict[str, list[Path]]:
     files: dict[str, list[str]] = {}
     for revision in _revisions(config):
         with explained(config.id, revision):
-            info = _ask_hub(config.id, revision)
+            info = _ask_hub(config, revision)
         if info is None:
             break
         listed = [each.rfilename for each in info.siblings or ()]
@@ -200,14 +200,15 @@ def _download(config: HubConfig) -> dict[str, list[Path]]:
     raise AssertionError("some split has no file")
 
 
-def _ask_hub(name: str, revision: str) -> DatasetInfo | None:
-    """The hub's entry; None where it has converted nothing."""
+def _ask_hub(config: HubConfig, revision: str) -> DatasetInfo | None:
+    """The hub's entry; None where it has no `revision` and the config does not name that one."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
 
+    assert config.id is not None
     try:
-        return HfApi().dataset_info(name, revision=revision, timeout=SECONDS_TO_ANSWER)
+        return HfApi().dataset_info(config.id, revision=revision, timeout=SECONDS_TO_ANSWER)
     except RevisionNotFoundError:
-        if revision == _CONVERTED:
-            return None
-        raise
+        if revision == config.revision:
+            raise
+        return None

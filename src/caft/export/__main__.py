@@ -76,7 +76,7 @@ def describe_export(
 ) -> Iterator[str]:
     """The lines about each stage, about what the tool does otherwise, and the command to run."""
     for part in parts:
-        classes = ", ".join(f"{count} {name}" for name, count in part.by_class.items())
+        classes = ", ".join(f"{count:,} {name}" for name, count in part.by_class.items())
         yield (
             f"{part.file}: {count_of(part.rows, 'row')} ({classes}), "
             f"{part.prompt_tokens:,} prompt and "
@@ -91,7 +91,7 @@ def describe_export(
             rows = count_of(part.weighed, "row")
             yield f"  {name} does not read the weight in the loss that the run gave to {rows}"
         if part.draws:
-            drawn = ", ".join(f"{count} {name}" for name, count in part.draws.items())
+            drawn = ", ".join(f"{count:,} {name}" for name, count in part.draws.items())
             yield f"  an epoch of the run drew {drawn}; {name} trains all of the rows every epoch"
     if tool.command and loss is not loss.ce:
         yield f"the run's loss is {loss.value}; the config for {name} has plain cross-entropy (ce)"

@@ -52,13 +52,10 @@ def set_grader(questions: Sequence[Question], grader: str) -> tuple[Question, ..
     )
 
 
-def grade_by(
-    asked: str, *parts: Sequence[Question], where: str = ""
-) -> tuple[tuple[Question, ...], ...]:
-    """The parts of a data set, with the grader that `asked` means. UserError as both others."""
-    grader = choose_grader(asked)
-    graded = tuple(set_grader(part, grader) for part in parts)
-    try_grader([question for part in graded for question in part], asked, where)
+def grade_by(asked: str, questions: Sequence[Question], where: str = "") -> tuple[Question, ...]:
+    """The questions, with the grader that `asked` means. UserError as both others."""
+    graded = set_grader(questions, choose_grader(asked))
+    try_grader(graded, asked, where)
     return graded
 
 

@@ -393,5 +393,5 @@ def logits_not_finite(question: str) -> UserError:
     """To be raised where a model computes no numbers for a question."""
     return UserError(
         f"question {question}: the model's logits are not finite; "
-        "try model.dtype=float32, and check the weights (a teacher has no dtype to try)"
+        "check the weights, and for the student try model.dtype=float32"
     )

@@ -145,7 +145,7 @@ def _grade(further: FurtherSet) -> FurtherSet:
     name, asked = further.name, further.config.grader
     with naming_further(name):
         refuse_other_prompts(further.questions, further.config)
-        (graded,) = grade_by(asked, further.questions, where=f"evaluation.also, {name}: ")
+        graded = grade_by(asked, further.questions, where=f"evaluation.also, {name}: ")
     return replace(further, questions=graded)
 
 

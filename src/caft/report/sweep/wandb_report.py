@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from caft.errors import UserError
+from caft.errors import UserError, first_line
 from caft.program import install_hint
 from caft.report.sweep.job_results import FINISHED
 from caft.report.sweep.markdown import write_table
@@ -47,9 +47,8 @@ def publish_report(folder: Path, project: str, *, draft: bool) -> str:
         report.save(draft=draft)
     except Exception as error:
         # The library raises plain exceptions, for a missing login as well as for a missing network.
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"the W&B report could not be saved: {first_line}; check {project}, "
+            f"the W&B report could not be saved: {first_line(error)}; check {project}, "
             "the login (wandb login) and the network. report.html is written"
         ) from error
     return str(report.url)
