@@ -141,11 +141,12 @@ def test_a_refusal_says_what_to_do(
     assert "connect to the network" not in told
 
 
+@pytest.mark.parametrize("moved", ["HF_HOME", "HF_HUB_CACHE"])  # the token, and the files
 def test_a_cache_that_cannot_be_written_is_not_told_as_a_silent_hub(
-    tmp_path: Path, hub: FakeHub
+    tmp_path: Path, hub: FakeHub, moved: str
 ) -> None:
     (tmp_path / "file").touch()
-    told = call(LOAD, hub, tmp_path / "file/home", "main")
+    told = call(LOAD, hub, tmp_path / "home", "main", **{moved: str(tmp_path / "file/folder")})
     assert told.startswith("dataset.id=fake/sums cannot be kept in the hub's cache (")
     assert "Not a directory" in told
     assert "set HF_HOME to another folder" in told
