@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -84,8 +84,14 @@ class SamplingConfig:
             refuse_idle_filters(self.place, top_p=self.top_p, top_k=self.top_k, min_p=self.min_p)
 
     def seeded(self, seed: int) -> Sampling:
-        """These settings with the run's seed."""
-        return Sampling(**asdict(self), seed=seed)
+        """These settings with the run's seed; a subclass has others beside them."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            seed=seed,
+        )
 
 
 class Draw(NamedTuple):
