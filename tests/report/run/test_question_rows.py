@@ -3,9 +3,13 @@ import gzip
 import json
 import random
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from caft.records import AnswerScore, Mode, Prediction, Question, Unread
+from caft.report.run import question_rows
 from caft.report.run.question_rows import ShownReply, list_question_rows
 from caft.report.tables import ReportTables
 
@@ -38,6 +42,23 @@ def test_a_sample_is_even_over_the_estimate_and_starts_at_the_top() -> None:
     rows, choosable = list_rows(make_tables(100), 4)
     assert [row.estimate for row in rows] == [99.0, 74.0, 49.0, 24.0]
     assert choosable == 100
+
+
+def test_questions_are_left_out_where_short_texts_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(question_rows, "MOST_BYTES", 3000)
+    drawn, tables = random.Random(1), make_tables(400)
+    noise = {
+        key: replace(question, text=f"{drawn.getrandbits(1200):x}")
+        for key, question in tables.questions.items()
+    }
+    rows, choosable = list_rows(replace(tables, questions=noise), 300)
+    estimates = [row.estimate for row in rows]
+    assert 5 < len(rows) < 300
+    assert estimates[0] == 399.0
+    assert all(400 / len(rows) / 2 < a - b < 800 / len(rows) for a, b in pairwise(estimates))
+    assert choosable == 400
 
 
 def test_limits_of_none_and_of_more_than_there_are() -> None:

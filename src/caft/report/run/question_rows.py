@@ -146,7 +146,7 @@ def list_question_rows(
                 return QuestionRows(
                     columns=known.columns, rows=rows, packed=packed, choosable=len(keys)
                 )
-        chosen = take_evenly(keys, int(0.95 * len(chosen) * MOST_BYTES / len(packed)))
+        chosen = take_evenly(chosen, int(0.95 * len(chosen) * MOST_BYTES / len(packed)))
 
 
 @dataclass(frozen=True, slots=True)
