@@ -48,11 +48,11 @@ def install_hint(extra: str) -> str:
 
 def list_needs(package: str, extra: str) -> Iterator[Requirement]:
     """What the extra adds to an installed package; with no extra, what it always needs."""
-    lines = metadata.requires(package) or []
     from packaging.requirements import Requirement
 
-    for need in map(Requirement, lines):
-        always = need.marker is None or need.marker.evaluate({"extra": ""})
-        of_extra = need.marker is not None and need.marker.evaluate({"extra": extra})
-        if always if not extra else of_extra and not always:
+    for need in map(Requirement, metadata.requires(package) or []):
+        always, asked = (
+            need.marker is None or need.marker.evaluate({"extra": each}) for each in ("", extra)
+        )
+        if asked and not (extra and always):
             yield need

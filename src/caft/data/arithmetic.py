@@ -170,7 +170,7 @@ def write_question(moves: Sequence[Move], answer: int) -> Question:
         answer_set=tuple(str(digit) for digit in ANSWERS),
         gold_index=ANSWERS.index(answer),
         gold_text=str(answer),
-        subject=f"{count_of(len(moves), 'step')}",
+        subject=count_of(len(moves), "step"),
         rationale=solution,
         origin=f"arithmetic: {text}",
     )

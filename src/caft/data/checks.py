@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from caft.data.cells import show
 from caft.data.columns import equal_to_gold
@@ -45,45 +45,38 @@ def refuse_other_prompts(questions: Sequence[Question], config: DatasetConfig) -
     A model would still reply, and its replies would be graded. Where the model decides between chat
     and completion (`style: auto`), both must be so.
     """
-    prompt, auto = config.prompt, PromptStyle.auto
-    shown = {
+    prompt = config.prompt
+    shows = {
         setting: "{options}" in getattr(prompt, setting)
         for style, setting in _ASKED_BY.items()
-        if prompt.style in (style, auto)
+        if prompt.style in (style, PromptStyle.auto)
     }
-    if not any(shown.values()) and (hidden := next(_with_hidden_options(questions), None)):
-        setting = next(iter(shown))
+    hidden = (each for each in questions if each.options and not _names_its_options(each))
+    if not any(shows.values()) and (question := next(hidden, None)):
         raise UserError(
-            f"{hidden.origin or hidden.id} has options, and dataset.prompt.{setting} does not "
-            "show them; put {options} there, as the prompts of dataset=local have it, or set "
-            "dataset.columns.options=null for free text"
+            f"{question.origin or question.id} has options, and dataset.prompt."
+            f"{next(iter(shows))} does not show them; put {{options}} there, as the prompts of "
+            "dataset=local have it, or set dataset.columns.options=null for free text"
         )
-    asking = {**shown, **({"user": True} if "user" in shown and _is_default(prompt) else {})}
+    asks, settings = dict(shows), [f"dataset.prompt.{name}" for name in shows]
+    if "user" in shows:  # a completion has no system text
+        asks["user"] |= prompt.system_answer == PromptConfig().system_answer
+        settings.append("dataset.prompt.system_answer")
     choices = zip(values_of(questions, "options"), values_of(questions, "answer_set"), strict=True)
-    if all(asking.values()) and any(not options and not answers for options, answers in choices):
-        told = ["dataset.prompt.system_answer"] if "user" in asking else []
-        settings = ", ".join([*(f"dataset.prompt.{name}" for name in asking), *told])
+    if all(asks.values()) and any(not options and not answers for options, answers in choices):
         raise UserError(
             "the answers are free text, and the prompts ask for the id of an option; use "
-            f"dataset=text for your own files, else give {settings} and their like for free answers"
+            f"dataset=text for your own files, else give {', '.join(settings)} and their like for "
+            "free answers"
         )
 
 
 _ASKED_BY = {PromptStyle.chat: "user", PromptStyle.completion: "completion_answer"}
 
 
-def _is_default(prompt: PromptConfig) -> bool:
-    return prompt.system_answer == PromptConfig().system_answer
-
-
-def _with_hidden_options(questions: Sequence[Question]) -> Iterator[Question]:
-    """Those that have options which their own text does not name."""
-    for place, options in enumerate(values_of(questions, "options")):
-        if options:
-            question = questions[place]
-            text = question.text.casefold()
-            if not all(option.casefold() in text for option in options):
-                yield question
+def _names_its_options(question: Question) -> bool:
+    text = question.text.casefold()
+    return all(option.casefold() in text for option in question.options)
 
 
 def _warn_of_equal_options(questions: Sequence[Question]) -> None:

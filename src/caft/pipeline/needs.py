@@ -90,9 +90,9 @@ def describe_memory(workspace: Workspace, longest: int) -> str:
         shape, dtype = shape_of(model.id, find_model(model)), name_dtype(model, device)
         if shape is None:
             when = "after its download" if isinstance(model, HubModelConfig) else "once it is made"
-            if model is config.model:
-                return f"{_NO_RATE}: the shape of {model.path or model.id} is known {when}"
             named = model.path or model.id
+            if model is config.model:
+                return f"{_NO_RATE}: the shape of {named} is known {when}"
             unknown = f", without the teacher {named}, whose shape is known {when}"
         elif model is config.model:
             needs.append(estimate_memory(config, shape, device, dtype, longest))
