@@ -92,3 +92,15 @@ def test_other_test_questions_have_a_reference_of_their_own(make_job: MakeJob) -
     assert savings is not None
     assert savings["references"]["sft, b"] == "distill, b"
     assert [loss["arm"] for loss in savings["losses"]] == ["sft, a", "sft, b"]
+
+
+def test_a_method_is_the_reference_by_what_it_trains(make_job: MakeJob) -> None:
+    """A copy of distill under another name, beside one that is taught more of something else."""
+    jobs = [
+        make_job(k, method=method, rationales=kept)
+        for k, (method, kept) in enumerate((("distill", 500), ("complexity_aware", 600)))
+    ]
+    jobs[0].finished["method"]["name"] = "all_by_rationale"
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), "2026-11-24T10:00:00+00:00").summary
+    assert found["savings"] is not None
+    assert set(found["savings"]["references"].values()) == {"distill"}

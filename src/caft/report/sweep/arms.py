@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from caft.records import Target
 from caft.report.engine_part import EnginePart
 from caft.report.schema import Summary, drawn_at_random
 from caft.report.sweep.job_results import JobResult, name_settings, number_alike, varying_settings
@@ -106,6 +107,13 @@ class Arm:
             for name, target in stage["targets"].items():
                 targets.setdefault(name, []).append(target)
         return {name: ", ".join(dict.fromkeys(own)) for name, own in targets.items()}
+
+    @property
+    def distils_everything(self) -> bool:
+        """Whether each stage trains every class on the teacher's rationales, and on them alone."""
+        split, stages = self.first["split"], self.first["method"]["stages"]
+        wanted = dict.fromkeys(split["counts"] if split else (), Target.rationale.value)
+        return bool(wanted) and all(stage["targets"] == wanted for stage in stages)
 
     @property
     def by_class(self) -> dict[str, float]:

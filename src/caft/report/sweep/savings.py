@@ -61,7 +61,7 @@ def count_savings(arms: Sequence[Arm], confidence: float) -> SavingsPart | None:
 
 
 def _pick_reference(arms: Sequence[Arm]) -> Arm:
-    distilling = [arm for arm in arms if arm.first["method"]["name"] == "distill"]
+    distilling = [arm for arm in arms if arm.distils_everything]
     return max(distilling or arms, key=lambda arm: arm.mean_cost(UNIQUE_TOKENS))
 
 
