@@ -197,6 +197,18 @@ def test_a_vocabulary_that_is_smaller_than_the_tokenizers(
         load_tokenizer(folder, config_for(folder))
 
 
+def test_a_tokenizer_is_read_once_for_all_jobs_and_again_where_a_file_changed(
+    llama: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(llama, tmp_path / "model")
+    first = load_tokenizer(folder, config_for(folder))
+    assert load_tokenizer(folder, config_for(folder)) is first
+    changed = AutoTokenizer.from_pretrained(folder)
+    changed.chat_template = "{{ messages[0].content }}"
+    changed.save_pretrained(folder)
+    assert load_tokenizer(folder, config_for(folder)).chat_template == changed.chat_template
+
+
 def test_weights_that_are_cut_off(llama: Path, tmp_path: Path) -> None:
     config = broken(llama, tmp_path / "model", "model.safetensors", "half")
     with pytest.raises(UserError, match="cannot be loaded"):

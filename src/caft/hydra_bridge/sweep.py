@@ -119,22 +119,21 @@ def run_sweep(
 def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
     """The plan of every job; of the first one only if a search chooses the others."""
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
-    kept: dict[str, DictConfig] = {}
+    kept: dict[str, tuple[DictConfig, RunConfig]] = {}
     planned = check_jobs(hydra, master, kept)
     _print_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))
     if not planned:
         return run_dry(run, build_run_config(without_hydra(master)), master)
-    status, configs = DONE, []
+    status = DONE
     for job, _ in planned:
         tell(f"\njob {job.folder}")
-        composed = kept[job.folder]
-        configs.append(build_run_config(without_hydra(composed)))
+        composed, config = kept[job.folder]
         try:
-            run_dry(run, configs[-1], composed, sweep=Path(master.hydra.sweep.dir).name)
+            run_dry(run, config, composed, sweep=Path(master.hydra.sweep.dir).name)
         except UserError as error:
             say(f"job {job.folder}: {error}")
             status = USER_MUST_ACT
-    if sensitivity := describe_smallest_difference(configs):
+    if sensitivity := describe_smallest_difference([config for _, config in kept.values()]):
         tell(f"\n{textwrap.fill(sensitivity, _WIDEST)}")
     return status
 
@@ -213,11 +212,11 @@ def _parse(hydra: Hydra, overrides: Sequence[str]) -> list[Override]:
 
 
 def check_jobs(
-    hydra: Hydra, master: DictConfig, kept: dict[str, DictConfig] | None = None
+    hydra: Hydra, master: DictConfig, kept: dict[str, tuple[DictConfig, RunConfig]] | None = None
 ) -> list[tuple[job_table.Job, JobOverrides]]:
     """Every job, composed and typed; the same config twice is one job.
 
-    `kept` gets the composed configs by the job's folder: composing takes longest here.
+    `kept` gets the configs by the job's folder, composed and typed: they take longest here.
     """
     if searches(master):
         build_run_config(without_hydra(master))
@@ -246,7 +245,7 @@ def check_jobs(
             refuse_other_job(Path(master.hydra.sweep.dir) / folder, digest)
         same, _ = jobs.setdefault(folder, (job, overrides))
         if kept is not None:
-            kept.setdefault(folder, composed)
+            kept.setdefault(folder, (composed, config))
         if same.digest != digest:
             raise UserError(
                 f"hydra.sweep.subdir gives the folder {folder} to two different jobs; leave it "

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partialmethod
+from functools import lru_cache, partialmethod
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,18 +27,32 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
-    """The tokenizer that `folder` holds. Raises UserError if it cannot be read."""
-    from transformers import AutoTokenizer
+    """The tokenizer that `folder` holds, which is nobody's to change: jobs of a process share it.
 
+    Raises UserError if it cannot be read.
+    """
     try:
-        with quiet_transformers():
-            tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=config.trust_remote_code
-            )
-            tokenizer("a")  # some settings are wrong only for its use, as a text for a length is
+        tokenizer = _read_tokenizer(folder, config.trust_remote_code, _file_state(folder))
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise _unloadable("tokenizer", folder, error, config) from error
     _refuse_tokens_without_weights(tokenizer, folder)
+    return tokenizer
+
+
+def _file_state(folder: Path) -> tuple[Hashable, ...]:
+    files = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    return tuple((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in files)
+
+
+@lru_cache(maxsize=2)  # the student's and a local teacher's
+def _read_tokenizer(folder: Path, trust_remote_code: bool, _state: Hashable) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trust_remote_code
+        )
+        tokenizer("a")  # some settings are wrong only for its use, as a text for a length is
     return tokenizer
 
 
