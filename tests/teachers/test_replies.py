@@ -164,6 +164,10 @@ def test_tokens_that_the_server_did_not_count_are_estimated_from_characters() ->
     for told, prompt, completion, counted in (
         ({"prompt_tokens": None}, characters // 4, 7, True),
         ({"completion_tokens": None}, 5, 3, False),
+        # No prompt and no text takes no tokens, so a server that says 0 counts nothing.
+        ({"prompt_tokens": 0}, characters // 4, 7, True),
+        ({"completion_tokens": 0}, 5, 3, False),
+        ({"completion_tokens": 0, "text": "", "reasoning": "h" * 91}, 5, 23, False),
         # What the model thought is paid for by the token as well.
         ({"completion_tokens": None, "reasoning": "h" * 91}, 5, 26, False),
         # Paid for up to the last token, as far as anybody knows.
@@ -176,6 +180,12 @@ def test_tokens_that_the_server_did_not_count_are_estimated_from_characters() ->
         assert (reply.usd, reply.counted, entry.usage_estimated) == (
             prompt + completion, counted, True,
         )  # fmt: skip
+
+
+def test_a_reply_without_a_text_may_take_no_tokens() -> None:
+    request = prepare(ask(), endpoint())
+    entry = make_entry(request, replace(ANSWER, text="", completion_tokens=0), endpoint(), PRICE)
+    assert (entry.reply.usd, entry.reply.counted, entry.usage_estimated) == (5.0, True, False)
 
 
 def test_the_servers_own_cost_counts_but_none_of_0_where_there_is_a_price() -> None:

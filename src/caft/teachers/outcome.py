@@ -186,12 +186,17 @@ def note_usage(failed: Failed, body: object) -> Failed:
 
 
 def _read_usage(completion: Mapping[str, object]) -> Usage:
+    """What a body counts, thinking included.
+
+    xAI and some gateways leave the tokens of thinking out of `completion_tokens`, but not out of
+    the total, and charge them as such.
+    """
     usage = _table(completion.get("usage"))
-    return Usage(
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        usd=_read_cost(usage),
-    )
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    prompt, written, total = (_count(usage.get(name)) for name in names)
+    if prompt is not None and total is not None and total - prompt > (written or 0):
+        written = total - prompt
+    return Usage(prompt_tokens=prompt, completion_tokens=written, usd=_read_cost(usage))
 
 
 def _read_cost(usage: Mapping[str, object]) -> float | None:
