@@ -372,12 +372,15 @@ def test_secrets_are_taken_out_before_words_are_cut():
     )),
     *((word, Finish.withheld) for word in (
         "content_filter", "SAFETY", "RECITATION", "refusal", "ContentFiltered",
+        "IMAGE_PROHIBITED_CONTENT", "MODEL_ARMOR",
+        "content_filter: PROHIBITED_CONTENT", "content_filter: A_NEW_WORD",  # Gemini's OpenAI form
+        "finish_reason: SAFETY",
     )),
     *((word, Finish.failed) for word in (
         "error", "ERROR", "abort", "cancelled", "USER_CANCEL", "engine_overloaded",
     )),
     *((word, Finish.called) for word in ("tool_calls", "tool_use", "function_call")),
-    *((word, Finish.unknown) for word in ("weird", "unstoppable", "7", "None")),
+    *((word, Finish.unknown) for word in ("weird", "unstoppable", "7", "None", "a: b", ":")),
 ])  # fmt: skip
 def test_finish_reasons_in_the_words_of_others(word, meaning):
     assert read_finish(word) is meaning
