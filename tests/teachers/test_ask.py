@@ -1,5 +1,6 @@
 """Asking an endpoint that fails in every way: nothing lost, nothing bought twice."""
 
+import json
 import os
 import re
 import socket
@@ -155,6 +156,21 @@ def test_questions_that_are_refused_for_good_stop_no_later_run(server, tmp_path)
         replies = ask_all(ask_for(96), make_config(server), tmp_path / "l")
         refused = [reply.failure for reply in replies if reply.failure]
         assert refused == ["HTTP 400: content filter"] * 12
+
+
+@pytest.mark.parametrize(("status", "refusal"), [
+    (403, {"message": "Key limit exceeded (total limit)", "code": 403}),
+    (429, {"message": "suspended", "code": None, "type": "exceeded_current_quota_error"}),
+])  # fmt: skip
+def test_an_account_that_runs_out_of_credit_loses_no_reply_and_leaves_no_question_out(
+    server, tmp_path, status, refusal
+):
+    ask_all(ask_for(3), make_config(server), tmp_path / "l")
+    server.status, server.refusal = status, json.dumps({"error": refusal}).encode()
+    with pytest.raises(UserError, match=r"no credit left.* 3 of 20 replies are kept, 17 are"):
+        ask_all(ask_for(20), make_config(server, concurrency=1), tmp_path / "l")
+    server.status = None
+    assert not any(r.failure for r in ask_all(ask_for(20), make_config(server), tmp_path / "l"))
 
 
 @pytest.mark.parametrize(("status", "calls", "words"), [

@@ -21,7 +21,14 @@ from caft.errors import UserError
 from caft.teachers.address import read_address
 from caft.teachers.api_key import ApiKey
 from caft.teachers.config import EndpointConfig
-from caft.teachers.outcome import Answered, Failed, classify_status, note_usage, read_body
+from caft.teachers.outcome import (
+    Answered,
+    Failed,
+    classify_status,
+    find_code,
+    note_usage,
+    read_body,
+)
 from caft.teachers.words import clean_words, find_words
 
 if TYPE_CHECKING:
@@ -161,10 +168,11 @@ class Endpoint:
             text = error.response.text
         except self._http.StreamError:  # closed before it was read
             text = ""
-        code = str(error.body.get("code")) if isinstance(error.body, dict) else ""
         # A body without a known key is shown unchanged.
         message = self._clean(find_words(error.body) or text)
-        failed = classify_status(error.status_code, code, message, error.response.headers)
+        failed = classify_status(
+            error.status_code, find_code(error.body), message, error.response.headers
+        )
         with suppress(ValueError, RecursionError):
             failed = note_usage(failed, json.loads(text))
         return failed
