@@ -157,6 +157,15 @@ def test_a_reply_that_the_server_counted_is_kept_as_it_is() -> None:
     assert nowhere.endpoint == ""
 
 
+def test_the_length_of_a_text_is_in_bytes_whatever_its_script() -> None:
+    # Two bytes a letter; JSON writes six characters unless it is told not to.
+    plain, letters = (prepare(ask(text), endpoint()).size for text in ("", "дом"))
+    assert letters - plain == 6
+    request, answer = prepare(ask(), endpoint()), replace(ANSWER, completion_tokens=None)
+    written = make_entry(request, replace(answer, text="дом" * 10), endpoint(), PRICE).reply
+    assert written.completion_tokens == 60 // 4 + 1
+
+
 def test_tokens_that_the_server_did_not_count_are_estimated_from_characters() -> None:
     config, request = endpoint(max_tokens=300), prepare(ask("hey"), endpoint())
     characters = len('[{"role": "system", "content": "be"}, {"role": "user", "content": "hey"}]')

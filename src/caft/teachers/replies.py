@@ -15,11 +15,11 @@ from caft.teachers.config import (
     PriceConfig,
 )
 from caft.teachers.outcome import Answered, Failed
-from caft.teachers.prices import cost_usd, look_up_price, worst_usd
+from caft.teachers.prices import cost_usd, count_bytes, look_up_price, worst_usd
 from caft.teachers.words import well_formed
 from caft.text.thinking import find_thinking
 
-CHARACTERS_A_TOKEN = 4
+BYTES_A_TOKEN = 4
 
 TOP_TOKENS = 20
 """The most alternatives of a token that the protocol gives."""
@@ -47,9 +47,9 @@ class PreparedRequest:
     worst_usd: float
 
     @property
-    def characters(self) -> int:
-        """Of the body as JSON."""
-        return len(json.dumps(self.body))
+    def size(self) -> int:
+        """Bytes of the body."""
+        return count_bytes(self.body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,17 +165,17 @@ def make_entry(
     A count of 0 is none for a prompt, and for a reply that has a text.
     """
     prompt, completion = answer.prompt_tokens or None, answer.completion_tokens
-    written = len(answer.text) + len(answer.reasoning)
+    written = len(f"{answer.text}{answer.reasoning}".encode("utf-8", "replace"))
     if not completion and written:
         completion = None
     estimated, counted = prompt is None, completion is not None
     if prompt is None:
         sent = [request.body["messages"], *filter(None, (config.extra,))]
-        prompt = sum(len(json.dumps(part)) for part in sent) // CHARACTERS_A_TOKEN
+        prompt = sum(len(json.dumps(part)) for part in sent) // BYTES_A_TOKEN
     if completion is None:
         # A body that was too large to read was paid for up to the last token.
         unread = answer.finish_reason == "too_large"
-        completion = max(token_limits(config)) if unread else written // CHARACTERS_A_TOKEN + 1
+        completion = max(token_limits(config)) if unread else written // BYTES_A_TOKEN + 1
     reply = TeacherReply(
         key=request.key,
         text=(asks_alternatives(config) and answer.alternatives) or answer.text,
