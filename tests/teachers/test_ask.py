@@ -196,6 +196,32 @@ def test_calls_pause_with_a_reason_and_asking_gives_up(server, tmp_path, monkeyp
     assert len(server.log) <= 10 + 3 + 2
 
 
+@pytest.mark.timeout(15)
+def test_a_server_is_tried_again_though_the_one_that_was_to_try_lost_its_claim(
+    server, tmp_path, monkeypatch
+):
+    probes = []
+
+    def go(throttle, now):
+        wait = let_go(throttle, now)
+        probes.extend([1] * (throttle._probing and not wait))
+        return wait
+
+    def hold(ledger, key):
+        server.status = None if len(probes) == 1 else server.status
+        return len(probes) != 1 and held(ledger, key)  # another client has taken it meanwhile
+
+    let_go, held = rate_limit.Throttle.pause, Ledger.hold
+    monkeypatch.setattr(rate_limit.Throttle, "pause", go)
+    monkeypatch.setattr(Ledger, "may_have_lapsed", lambda ledger: True)
+    monkeypatch.setattr(Ledger, "hold", hold)
+    server.status = 503
+    config = make_config(server, concurrency=1, retries=50)
+    replies = ask_all(ask_for(12), config, tmp_path / "l")
+    assert not any(reply.failure for reply in replies)
+    assert len(probes) > 1
+
+
 @pytest.mark.timeout(60)
 def test_an_address_where_nobody_listens_is_not_waited_for(server, tmp_path, monkeypatch):
     monkeypatch.setattr(rate_limit, "PAUSE_SECONDS", 600.0)

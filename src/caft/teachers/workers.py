@@ -137,6 +137,7 @@ class Workers:
             if await self._still_holds(request):
                 await self._settle(request)
             else:
+                self.throttle.unsend()
                 self.open.append(request)
 
     # Claims
