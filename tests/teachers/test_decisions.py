@@ -275,7 +275,7 @@ def test_the_highest_cost_counts_every_turn_and_a_judge_has_no_batches() -> None
     turn = {"role": "user", "content": ""}
     turns = len('[{"role": "user", "content": ""}, {"role": "user", "content": ""}]') + 2 * 32
     assert worst_usd(PriceConfig(prompt=1e6, completion=1e6), [turn, turn], 5) == turns + 5
-    assert find_batch_factor(JudgeConfig(base_url=OPENAI, model="m")) == 0.5
+    assert find_batch_factor(JudgeConfig(base_url=OPENAI, model="m")) is None
     assert not sends_batches(JudgeConfig(base_url=OPENAI, model="m"))
 
 

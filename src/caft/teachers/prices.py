@@ -124,8 +124,13 @@ def sends_batches(config: EndpointConfig) -> bool:
 
 
 def find_batch_factor(config: EndpointConfig) -> float | None:
-    """What a batch costs as a part of the live price: the setting's, else the provider's."""
-    given = config.batch_price_factor if isinstance(config, OpenAITeacherConfig) else None
+    """What a batch costs as a part of the live price: the setting's, else the provider's.
+
+    None if neither is known, and for a judge, which sends no batches.
+    """
+    if not isinstance(config, OpenAITeacherConfig):
+        return None
+    given = config.batch_price_factor
     return _BATCH_FACTORS.get(_host_of(config)) if given is None else given
 
 
