@@ -51,4 +51,7 @@ def test_what_may_be_asked_again_is_in_the_high_end_alone():
 
 def test_nothing_missing_costs_nothing():
     assert forecast_cost([], **DIALS).usd == Range(0, 0, 0)
+    assert CostForecast(questions=9, asked=False).line() == "9 questions"
+    written = CostForecast(questions=1, asked=False, note="written here")
+    assert written.line() == "1 question; written here"
     assert CostForecast(questions=9).calls == Range(0, 0, 0)

@@ -53,12 +53,14 @@ class Asked(NamedTuple):
 class CostForecast:
     """What asking `questions` questions would take; `from_ledger` of them are paid already.
 
+    Nothing is `asked` of a teacher that is no endpoint, and the ledger was not read.
     `in_batch` more are in a provider's batch that is out, and not asked for again. A refused reply
     may be followed by others. Tokens and USD are for the calls still to be made, `usd` None if no
     price is known; `note` is for people.
     """
 
     questions: int
+    asked: bool = True
     from_ledger: int = 0
     in_batch: int = 0
     calls: Range = NOTHING
@@ -69,6 +71,8 @@ class CostForecast:
 
     def line(self) -> str:
         """One line for a person."""
+        if not self.asked:
+            return "; ".join(filter(None, (count_of(self.questions, "question"), self.note)))
         usd = "USD unknown" if self.usd is None else f"{self.usd.text('.4f')} USD"
         calls = self.calls.text(".0f")
         out = f", {self.in_batch:,} in a batch that is out" if self.in_batch else ""
