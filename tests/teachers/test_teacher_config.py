@@ -14,8 +14,8 @@ from caft.teachers.outcome import classify_status, read_retry_after
 from caft.teachers.prices import check_paid, cost_usd, find_price, worst_usd
 from caft.teachers.progress import AskProgress
 from caft.teachers.replies import Request, prepare
-from caft.teachers.served import ModelServer
 from caft.teachers.secrets import refuse_secret_variables
+from caft.teachers.served import ModelServer
 
 FAR = "https://api.example.com/v1"
 

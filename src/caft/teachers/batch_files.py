@@ -129,8 +129,7 @@ async def retrieve(client: AsyncOpenAI, batch: str) -> BatchState:
 
 def _number(value: object) -> float:
     """A number that is finite and not below 0, else 0."""
-    known = isinstance(value, int | float) and 0 <= value < math.inf
-    return float(value) if known else 0.0
+    return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else 0.0
 
 
 def _explain(errors: object) -> str:
