@@ -9,12 +9,12 @@ PRICE = PriceConfig(prompt=1.0, completion=10.0)
 DIALS = {"price": PRICE, "max_tokens": 1000}
 
 
-def ask(*characters):
+def ask(*sizes):
     """New questions, each of which may be asked three times."""
-    return [Asked(each, 1, 3) for each in characters]
+    return [Asked(each, 1, 3) for each in sizes]
 
 
-def test_without_history_four_characters_make_a_token():
+def test_without_history_four_bytes_make_a_token():
     forecast = forecast_cost(ask(600, 1800), **DIALS)
     assert (forecast.questions, forecast.from_ledger) == (2, 0)
     assert forecast.calls == Range(2, 2, 6)
@@ -29,7 +29,7 @@ def test_without_history_four_characters_make_a_token():
 
 
 def test_replies_of_the_same_model_are_the_better_guess():
-    seen = [(100, 50, tokens) for tokens in range(100, 121)]  # half a token a character
+    seen = [(100, 50, tokens) for tokens in range(100, 121)]  # half a token a byte
     forecast = forecast_cost(ask(200), **DIALS, seen=seen)
     assert forecast.prompt_tokens == Range(100, 100, 300)
     assert forecast.completion_tokens == Range(102, 110, 3 * 118)
@@ -51,4 +51,7 @@ def test_what_may_be_asked_again_is_in_the_high_end_alone():
 
 def test_nothing_missing_costs_nothing():
     assert forecast_cost([], **DIALS).usd == Range(0, 0, 0)
+    assert CostForecast(questions=9, asked=False).line() == "9 questions"
+    written = CostForecast(questions=1, asked=False, note="written here")
+    assert written.line() == "1 question; written here"
     assert CostForecast(questions=9).calls == Range(0, 0, 0)

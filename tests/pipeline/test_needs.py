@@ -27,7 +27,7 @@ from caft.pipeline.workload import Load, fit_rate, load_of_tuning, measure_rates
 from caft.pipeline.workspace import Workspace
 from caft.records import Target
 from caft.store import StageKind, Store, Tokens
-from caft.teachers.replies import CHARACTERS_A_TOKEN
+from caft.teachers.replies import BYTES_A_TOKEN
 from caft.text.prompts import Wanted, write_prompt
 
 Open = Callable[..., Workspace]
@@ -307,7 +307,7 @@ def test_tokens_of_completions_are_of_what_is_asked(open_small: Open) -> None:
         write_prompt(each, prompt, Wanted.answer, chat=False).text
         for each in (*questions, questions[0])
     ]
-    assert count_prompt_tokens(plain) == len("".join(texts)) // CHARACTERS_A_TOKEN
+    assert count_prompt_tokens(plain) == len("".join(texts).encode()) // BYTES_A_TOKEN
     assert count_prompt_tokens(plain) < count_prompt_tokens(chat)
 
 

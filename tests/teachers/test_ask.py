@@ -1,5 +1,6 @@
 """Asking an endpoint that fails in every way: nothing lost, nothing bought twice."""
 
+import json
 import os
 import re
 import socket
@@ -157,6 +158,21 @@ def test_questions_that_are_refused_for_good_stop_no_later_run(server, tmp_path)
         assert refused == ["HTTP 400: content filter"] * 12
 
 
+@pytest.mark.parametrize(("status", "refusal"), [
+    (403, {"message": "Key limit exceeded (total limit)", "code": 403}),
+    (429, {"message": "suspended", "code": None, "type": "exceeded_current_quota_error"}),
+])  # fmt: skip
+def test_an_account_that_runs_out_of_credit_loses_no_reply_and_leaves_no_question_out(
+    server, tmp_path, status, refusal
+):
+    ask_all(ask_for(3), make_config(server), tmp_path / "l")
+    server.status, server.refusal = status, json.dumps({"error": refusal}).encode()
+    with pytest.raises(UserError, match=r"no credit left.* 3 of 20 replies are kept, 17 are"):
+        ask_all(ask_for(20), make_config(server, concurrency=1), tmp_path / "l")
+    server.status = None
+    assert not any(r.failure for r in ask_all(ask_for(20), make_config(server), tmp_path / "l"))
+
+
 @pytest.mark.parametrize(("status", "calls", "words"), [
     (401, 1, "key was refused"),
     (402, 1, "no credit left: refused"),
@@ -178,6 +194,32 @@ def test_calls_pause_with_a_reason_and_asking_gives_up(server, tmp_path, monkeyp
         ask_all(ask_for(50), config, tmp_path / "l", lambda moment: notes.append(moment.note))
     # ten failures and what was in flight with the last of them, then one call a pause
     assert len(server.log) <= 10 + 3 + 2
+
+
+@pytest.mark.timeout(15)
+def test_a_server_is_tried_again_though_the_one_that_was_to_try_lost_its_claim(
+    server, tmp_path, monkeypatch
+):
+    probes = []
+
+    def go(throttle, now):
+        wait = let_go(throttle, now)
+        probes.extend([1] * (throttle._probing and not wait))
+        return wait
+
+    def hold(ledger, key):
+        server.status = None if len(probes) == 1 else server.status
+        return len(probes) != 1 and held(ledger, key)  # another client has taken it meanwhile
+
+    let_go, held = rate_limit.Throttle.pause, Ledger.hold
+    monkeypatch.setattr(rate_limit.Throttle, "pause", go)
+    monkeypatch.setattr(Ledger, "may_have_lapsed", lambda ledger: True)
+    monkeypatch.setattr(Ledger, "hold", hold)
+    server.status = 503
+    config = make_config(server, concurrency=1, retries=50)
+    replies = ask_all(ask_for(12), config, tmp_path / "l")
+    assert not any(reply.failure for reply in replies)
+    assert len(probes) > 1
 
 
 @pytest.mark.timeout(60)

@@ -449,6 +449,40 @@ def test_a_server_that_sends_something_else(server, tmp_path, body):
     assert spending(tmp_path / "l") == Spending()
 
 
+def alter(server, monkeypatch, **fields):
+    """A provider that tells something else of a batch."""
+    look = server.batches._look
+    change = lambda name: json.dumps(json.loads(look(name)) | fields).encode()  # noqa: E731
+    monkeypatch.setattr(server.batches, "_look", change)
+
+
+@pytest.mark.parametrize("fields", [
+    {"request_counts": {"total": 3}}, {"request_counts": {"completed": None, "failed": None}},
+    {"request_counts": {"completed": "3", "failed": [0]}}, {"request_counts": [3]},
+    {"completed_at": "today", "expired_at": {}}, {"request_counts": None, "completed_at": None},
+])  # fmt: skip
+def test_what_a_provider_does_not_count_costs_no_result(server, tmp_path, monkeypatch, fields):
+    alter(server, monkeypatch, **fields)
+    ask_all(ask_for(3), make_config(server), tmp_path / "l", lambda progress: None)
+    assert has_all(server, tmp_path / "l", 3)
+
+
+@pytest.mark.parametrize(("errors", "words"), [
+    ({"object": "list"}, "no reason is given"), (None, "no reason is given"),
+    ({"data": None}, "no reason is given"), ([None, 5], "5"),
+    ([{"code": "x", "message": "y"}], "x: y"), ({"data": ["bad", {"code": "x"}]}, "bad; x"),
+    ("bad file", "bad file"), ({"message": "bad file", "code": 7}, "7: bad file"),
+])  # fmt: skip
+def test_why_a_batch_failed_is_told_in_whatever_form_it_comes(
+    server, tmp_path, monkeypatch, errors, words
+):
+    server.batches.ends = ["failed"]
+    alter(server, monkeypatch, errors=errors)
+    with pytest.raises(UserError, match=rf"batch_0 failed \({words}\)"):
+        ask_all(ask_for(3), make_config(server), tmp_path / "l")
+    assert spending(tmp_path / "l") == Spending()
+
+
 # Rows and ends
 
 

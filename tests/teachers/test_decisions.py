@@ -88,6 +88,48 @@ def test_a_used_up_quota_is_no_rate_limit_to_wait_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (400, "", "Your credit balance is too low to access the API"),
+        (403, "", "Key limit exceeded (total limit)"),
+        (403, "", "Your team has used all available credits or reached its monthly spending limit"),
+        (403, "30001", "Sorry, your account balance is insufficient"),
+        (403, "insufficient_user_quota", ""),
+        (400, "billing_hard_limit_reached", ""),
+        (429, "billing_hard_limit_reached", ""),
+        (429, "exceeded_current_quota_error", "Your account is suspended"),
+        (429, "429 exceeded_current_quota_error", "Your account is suspended"),
+    ],
+)
+def test_an_account_without_credit_ends_the_run_whatever_the_status(
+    status: int, code: str, message: str
+) -> None:
+    failed = classify_status(status, code, message, {})
+    assert failed.remedy is Remedy.ask_user
+    assert failed.reason.startswith(f"HTTP {status}: no credit left")
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "remedy"),
+    [
+        (400, "context length exceeded", Remedy.leave_out),
+        (403, "your prompt was flagged", Remedy.leave_out),
+        # Gemini says so of a limit of calls a minute, which passes.
+        (429, "You exceeded your current quota, please check your plan", Remedy.wait),
+        (429, "account balance", Remedy.wait),
+        (400, "API key not valid. Please pass a valid API key.", Remedy.ask_user),
+        (400, "API key expired. Please renew the API key.", Remedy.ask_user),
+    ],
+)
+def test_what_a_refusal_says_of_one_request_or_of_the_key(
+    status: int, message: str, remedy: Remedy
+) -> None:
+    failed = classify_status(status, "", message, {})
+    assert failed.remedy is remedy
+    assert ("the key was refused" in failed.reason) == ("API key" in message)
+
+
+@pytest.mark.parametrize(
     ("status", "remedy", "charged", "busy"),
     [
         (404, Remedy.ask_user, False, False),
@@ -233,7 +275,7 @@ def test_the_highest_cost_counts_every_turn_and_a_judge_has_no_batches() -> None
     turn = {"role": "user", "content": ""}
     turns = len('[{"role": "user", "content": ""}, {"role": "user", "content": ""}]') + 2 * 32
     assert worst_usd(PriceConfig(prompt=1e6, completion=1e6), [turn, turn], 5) == turns + 5
-    assert find_batch_factor(JudgeConfig(base_url=OPENAI, model="m")) == 0.5
+    assert find_batch_factor(JudgeConfig(base_url=OPENAI, model="m")) is None
     assert not sends_batches(JudgeConfig(base_url=OPENAI, model="m"))
 
 

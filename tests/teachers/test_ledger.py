@@ -93,7 +93,7 @@ def test_a_claim_that_does_not_fit_leaves_room_for_a_cheaper_one_behind_it(pair)
 
 def test_a_reply_says_who_counted_its_tokens_and_where_it_is_from(place):
     sure = entry("a", text="1")
-    sure = replace(sure, request="x" * 9, reply=replace(
+    sure = replace(sure, request="жжжжx", reply=replace(
         sure.reply, prompt_tokens=3, completion_tokens=4, seconds=0.5, reasoning="Hm."
     ))  # fmt: skip
     prompt_alone = replace(entry("b"), endpoint="f", usage_estimated=True)
@@ -105,7 +105,7 @@ def test_a_reply_says_who_counted_its_tokens_and_where_it_is_from(place):
             "a": (True, "e"), "b": (True, "f"), "c": (False, "f"),
         }  # fmt: skip
         assert ledger.replies("a") == {"a": replace(sure.reply, from_ledger=True)}
-        # What the server did not count says nothing about characters a token.
+        # What the server did not count says nothing about bytes a token.
         assert ledger.token_counts() == [(9, 3, 4)]
     with Ledger(place, "other") as other:
         assert other.token_counts() == []

@@ -217,6 +217,20 @@ def test_usage_that_counts_nothing(usage):
     assert (answer.text, answer.prompt_tokens, answer.usd) == ("a", None, None)
 
 
+@pytest.mark.parametrize(("written", "total", "counted"), [
+    (2, 331, 319),  # xAI: what the model thought is in the total alone
+    (None, 331, 319), (0, 331, 319),
+    (10, 22, 10), (10, 12, 10), (10, 5, 10), (10, None, 10), (10, "331", 10),
+    (None, 12, None), (None, 5, None),
+])  # fmt: skip
+def test_tokens_that_stand_in_the_total_alone_are_paid_as_written_ones(written, total, counted):
+    usage = {"prompt_tokens": 12, "completion_tokens": written, "total_tokens": total}
+    answer = read({**choose({"content": "a"}), "usage": usage})
+    assert (answer.prompt_tokens, answer.completion_tokens) == (12, counted)
+    failed = read({**choose({"content": "a"}, "error"), "usage": usage})
+    assert failed.usage == Usage(12, counted, None)
+
+
 @pytest.mark.parametrize(("usage", "usd"), [
     # OpenRouter with the user's own key of the provider: its fee, and the provider's bill.
     ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 1.0}}, 1.0),
@@ -358,12 +372,15 @@ def test_secrets_are_taken_out_before_words_are_cut():
     )),
     *((word, Finish.withheld) for word in (
         "content_filter", "SAFETY", "RECITATION", "refusal", "ContentFiltered",
+        "IMAGE_PROHIBITED_CONTENT", "MODEL_ARMOR",
+        "content_filter: PROHIBITED_CONTENT", "content_filter: A_NEW_WORD",  # Gemini's OpenAI form
+        "finish_reason: SAFETY",
     )),
     *((word, Finish.failed) for word in (
         "error", "ERROR", "abort", "cancelled", "USER_CANCEL", "engine_overloaded",
     )),
     *((word, Finish.called) for word in ("tool_calls", "tool_use", "function_call")),
-    *((word, Finish.unknown) for word in ("weird", "unstoppable", "7", "None")),
+    *((word, Finish.unknown) for word in ("weird", "unstoppable", "7", "None", "a: b", ":")),
 ])  # fmt: skip
 def test_finish_reasons_in_the_words_of_others(word, meaning):
     assert read_finish(word) is meaning

@@ -157,6 +157,15 @@ def test_a_reply_that_the_server_counted_is_kept_as_it_is() -> None:
     assert nowhere.endpoint == ""
 
 
+def test_the_length_of_a_text_is_in_bytes_whatever_its_script() -> None:
+    # Two bytes a letter; JSON writes six characters unless it is told not to.
+    plain, letters = (prepare(ask(text), endpoint()).size for text in ("", "дом"))
+    assert letters - plain == 6
+    request, answer = prepare(ask(), endpoint()), replace(ANSWER, completion_tokens=None)
+    written = make_entry(request, replace(answer, text="дом" * 10), endpoint(), PRICE).reply
+    assert written.completion_tokens == 60 // 4 + 1
+
+
 def test_tokens_that_the_server_did_not_count_are_estimated_from_characters() -> None:
     config, request = endpoint(max_tokens=300), prepare(ask("hey"), endpoint())
     characters = len('[{"role": "system", "content": "be"}, {"role": "user", "content": "hey"}]')
@@ -164,6 +173,10 @@ def test_tokens_that_the_server_did_not_count_are_estimated_from_characters() ->
     for told, prompt, completion, counted in (
         ({"prompt_tokens": None}, characters // 4, 7, True),
         ({"completion_tokens": None}, 5, 3, False),
+        # No prompt and no text takes no tokens, so a server that says 0 counts nothing.
+        ({"prompt_tokens": 0}, characters // 4, 7, True),
+        ({"completion_tokens": 0}, 5, 3, False),
+        ({"completion_tokens": 0, "text": "", "reasoning": "h" * 91}, 5, 23, False),
         # What the model thought is paid for by the token as well.
         ({"completion_tokens": None, "reasoning": "h" * 91}, 5, 26, False),
         # Paid for up to the last token, as far as anybody knows.
@@ -176,6 +189,12 @@ def test_tokens_that_the_server_did_not_count_are_estimated_from_characters() ->
         assert (reply.usd, reply.counted, entry.usage_estimated) == (
             prompt + completion, counted, True,
         )  # fmt: skip
+
+
+def test_a_reply_without_a_text_may_take_no_tokens() -> None:
+    request = prepare(ask(), endpoint())
+    entry = make_entry(request, replace(ANSWER, text="", completion_tokens=0), endpoint(), PRICE)
+    assert (entry.reply.usd, entry.reply.counted, entry.usage_estimated) == (5.0, True, False)
 
 
 def test_the_servers_own_cost_counts_but_none_of_0_where_there_is_a_price() -> None:

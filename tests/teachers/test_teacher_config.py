@@ -15,6 +15,7 @@ from caft.teachers.prices import check_paid, cost_usd, find_price, worst_usd
 from caft.teachers.progress import AskProgress
 from caft.teachers.replies import Request, prepare
 from caft.teachers.secrets import refuse_secret_variables
+from caft.teachers.served import ModelServer
 
 FAR = "https://api.example.com/v1"
 
@@ -170,8 +171,10 @@ def test_garbage_in_proxy_variables_is_named_before_anything_is_sent(monkeypatch
 
 def test_whatever_else_the_client_cannot_be_set_up_with_ends_in_one_line(monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
-    with pytest.raises(UserError, match=r"can be set up .*SSL_CERT_FILE"):
-        Endpoint(make(), ApiKey("sk-something"))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-something")
+    for connect in (lambda: Endpoint(make(), ApiKey("sk-something")), lambda: ModelServer(make())):
+        with pytest.raises(UserError, match=r"can be set up .*SSL_CERT_FILE"):
+            connect()
 
 
 @pytest.mark.parametrize(("left", "right"), [

@@ -74,7 +74,9 @@ def test_a_prompt_that_ends_in_a_thinking_block(prompt: str, opens: bool) -> Non
 
 
 def test_grading_takes_no_heading_for_a_thinking_span() -> None:
-    for opened, closed in (("<think>", "</think>"), ("<THINKING>", "</thinking>")):
+    for opened, closed in (
+        ("<think>", "</think>"), ("<THINKING>", "</thinking>"), ("<thought>", "</thought>"),
+    ):  # fmt: skip
         assert drop_thinking(f"{opened}[[A]]{closed}[[B]]") == "[[B]]"
     assert drop_thinking("[THINK][[A]][/THINK][[B]]") == "[[B]]"
     for text in (

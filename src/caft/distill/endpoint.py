@@ -196,7 +196,7 @@ def forecast_endpoint(
     whole = foresee([_count_calls(*each, out) for each in (*open_, *asked_again)])
     paid, sent = paid & requests.keys(), out & requests.keys()
     first = {key for one in prepared for key in _find_probes(one, endpoint, paid, sent)}
-    probes = foresee([Asked(requests[key].characters, 1, 1) for key in first])
+    probes = foresee([Asked(requests[key].size, 1, 1) for key in first])
     as_batch = _price_as_batch(whole.usd, probes.usd, find_batch_factor(endpoint))
     batched = sends_batches(endpoint)
     forecast = replace(whole, usd=as_batch) if batched and as_batch else whole
@@ -218,7 +218,7 @@ def forecast_endpoint(
 def _count_calls(request: PreparedRequest, left: int, out: set[str]) -> Asked:
     """The calls of a question that may still take `left`; one that is in a batch is no new one."""
     new = request.key not in out
-    return Asked(request.characters, int(new), left - int(not new))
+    return Asked(request.size, int(new), left - int(not new))
 
 
 def _find_probes(

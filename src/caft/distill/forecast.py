@@ -1,6 +1,6 @@
 """What the teacher's replies would cost. Pure: no network, no ledger, only their numbers.
 
-Tokens are estimated at four characters each, or from replies of the same model if the ledger has
+Tokens are estimated at four bytes each, or from replies of the same model if the ledger has
 any.
 """
 
@@ -15,7 +15,7 @@ from caft.errors import count_of, noun_of
 from caft.teachers.config import PriceConfig
 from caft.teachers.prices import cost_usd
 
-CHARACTERS_A_TOKEN = (3.0, 4.0, 5.0)
+BYTES_A_TOKEN = (3.0, 4.0, 5.0)
 """The fewest, the usual and the most; the fewest make the most tokens."""
 
 PAPER_REPLY_TOKENS = 731
@@ -42,9 +42,9 @@ NOTHING = Range(0.0, 0.0, 0.0)
 
 
 class Asked(NamedTuple):
-    """The calls for one question: how long each is, how many are certain, and the most."""
+    """The calls for one question: the bytes of each, how many are certain, and the most."""
 
-    characters: int
+    size: int
     certain: int
     most: int
 
@@ -53,12 +53,14 @@ class Asked(NamedTuple):
 class CostForecast:
     """What asking `questions` questions would take; `from_ledger` of them are paid already.
 
+    Nothing is `asked` of a teacher that is no endpoint, and the ledger was not read.
     `in_batch` more are in a provider's batch that is out, and not asked for again. A refused reply
     may be followed by others. Tokens and USD are for the calls still to be made, `usd` None if no
     price is known; `note` is for people.
     """
 
     questions: int
+    asked: bool = True
     from_ledger: int = 0
     in_batch: int = 0
     calls: Range = NOTHING
@@ -69,6 +71,8 @@ class CostForecast:
 
     def line(self) -> str:
         """One line for a person."""
+        if not self.asked:
+            return "; ".join(filter(None, (count_of(self.questions, "question"), self.note)))
         usd = "USD unknown" if self.usd is None else f"{self.usd.text('.4f')} USD"
         calls = self.calls.text(".0f")
         out = f", {self.in_batch:,} in a batch that is out" if self.in_batch else ""
@@ -90,15 +94,15 @@ def forecast_cost(
 ) -> CostForecast:
     """Calls, tokens and USD of what is asked, as ranges.
 
-    `seen` are (characters, prompt tokens, completion tokens) of replies that the ledger has of this
+    `seen` are (bytes, prompt tokens, completion tokens) of replies that the ledger has of this
     model. The high end asks every question as often as it may be, at full length; retries after
     faults are not charged.
     """
     certain = sum(each.certain for each in asked)
     calls = Range(certain, certain, sum(each.most for each in asked))
     prompt = Range(
-        *_prompt_tokens(sum(each.characters * each.certain for each in asked), seen)[:2],
-        _prompt_tokens(sum(each.characters * each.most for each in asked), seen).high,
+        *_prompt_tokens(sum(each.size * each.certain for each in asked), seen)[:2],
+        _prompt_tokens(sum(each.size * each.most for each in asked), seen).high,
     )
     completion = _times(calls, _completion_tokens(max_tokens, seen))
     both = zip(prompt, completion, strict=True)
@@ -115,11 +119,11 @@ def _times(left: Range, right: Range) -> Range:
     return Range(*(one * other for one, other in zip(left, right, strict=True)))
 
 
-def _prompt_tokens(characters: int, seen: Sequence[tuple[int, int, int]]) -> Range:
+def _prompt_tokens(size: int, seen: Sequence[tuple[int, int, int]]) -> Range:
     rates = [tokens / length for length, tokens, _ in seen if length]
     if len(rates) >= ENOUGH_REPLIES:
-        return Range(*(rate * characters for rate in _spread(rates)))
-    most, usual, fewest = (characters / each for each in CHARACTERS_A_TOKEN)
+        return Range(*(rate * size for rate in _spread(rates)))
+    most, usual, fewest = (size / each for each in BYTES_A_TOKEN)
     return Range(fewest, usual, most)
 
 

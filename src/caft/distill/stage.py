@@ -85,5 +85,5 @@ def forecast_prompts(
         note = (
             f"written here, at most {teacher.max_tokens} tokens each, without what the ledger has"
         )
-        return CostForecast(questions=count, note=note)
-    return CostForecast(questions=count)
+        return CostForecast(questions=count, asked=False, note=note)
+    return CostForecast(questions=count, asked=False)

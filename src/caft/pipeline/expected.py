@@ -18,7 +18,7 @@ from caft.pipeline.workspace import Workspace
 from caft.records import Question, Target
 from caft.run_config import RunConfig
 from caft.split import SplitResult
-from caft.teachers.replies import CHARACTERS_A_TOKEN
+from caft.teachers.replies import BYTES_A_TOKEN
 from caft.text.config import PromptStyle
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import StageConfig
@@ -126,4 +126,4 @@ def count_prompt_tokens(workspace: Workspace) -> int:
     prompts = [write(question) for question in questions]
     prompts.append(write(questions[0], shots=workspace.questions.shots))
     texts = (text for each in prompts for text in (each.text, *(turn for _, turn in each.turns)))
-    return sum(map(len, texts)) // CHARACTERS_A_TOKEN
+    return sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from caft.teachers.replies import PreparedRequest
+from caft.teachers.words import find_words
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from openai.types import Batch
 
 _DAY = 86_400.0
+_MOST_ERRORS = 3
 
 
 def take_piece(
@@ -81,19 +84,61 @@ async def find(client: AsyncOpenAI, file: str, name: str, age: float) -> str:
     return ""
 
 
-async def retrieve(client: AsyncOpenAI, batch: str) -> Batch:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchState:
+    """A batch as it is at the provider: `done` and `failed` count requests, `files` hold results.
+
+    `why` are the provider's words where it refused the whole batch. A count or a time that it
+    does not tell is 0.
+    """
+
+    status: str
+    done: int = 0
+    failed: int = 0
+    ended: float = 0.0
+    has_output: bool = False
+    files: tuple[str, ...] = ()
+    why: str = ""
+
+    def may_be_unwritten(self, seconds: float) -> bool:
+        """Whether it ended less than `seconds` ago with replies, of which it names no file yet."""
+        return bool(self.done) and not self.has_output and time.time() - self.ended < seconds
+
+
+async def retrieve(client: AsyncOpenAI, batch: str) -> BatchState:
     """A batch as it is now. AttributeError where a server sends something else."""
     found = await client.batches.retrieve(batch)
     if not isinstance(found.status, str):
         raise AttributeError("it has no status")
-    return found
+    # The client checks no field.
+    told = found.to_dict(warnings=False)
+    counts = told.get("request_counts")
+    counts = counts if isinstance(counts, Mapping) else {}
+    times = (told.get(name) for name in ("completed_at", "expired_at", "cancelled_at"))
+    output, errors = told.get("output_file_id"), told.get("error_file_id")
+    return BatchState(
+        status=found.status,
+        done=int(_number(counts.get("completed"))),
+        failed=int(_number(counts.get("failed"))),
+        ended=next(filter(None, map(_number, times)), 0.0),
+        has_output=bool(output),
+        files=tuple(read_name(file) for file in (output, errors) if file),
+        why=_explain(told.get("errors")),
+    )
 
 
-def may_be_unwritten(batch: Batch, seconds: float) -> bool:
-    """Whether it ended less than `seconds` ago with replies, of which it names no file yet."""
-    done = batch.request_counts.completed if batch.request_counts else 0
-    ended = batch.completed_at or batch.expired_at or batch.cancelled_at or 0
-    return bool(done) and not batch.output_file_id and time.time() - ended < seconds
+def _number(value: object) -> float:
+    """A number that is finite and not below 0, else 0."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else 0.0
+
+
+def _explain(errors: object) -> str:
+    """The code and the words of the first errors, in whatever form they are."""
+    rows = errors.get("data", errors) if isinstance(errors, Mapping) else errors
+    some = rows[:_MOST_ERRORS] if isinstance(rows, list) else [rows]
+    codes = (each.get("code") if isinstance(each, Mapping) else None for each in some)
+    both = zip(codes, map(find_words, some), strict=True)
+    return "; ".join(filter(None, (": ".join(str(w) for w in pair if w) for pair in both)))
 
 
 async def read_lines(client: AsyncOpenAI, file: str) -> AsyncGenerator[list[bytes]]:

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, TypeVar
 from caft.errors import UserError, count_of
 from caft.teachers.api_key import read_key
 from caft.teachers.batch_files import (
+    BatchState,
     create,
     find,
-    may_be_unwritten,
     read_lines,
     retrieve,
     take_piece,
@@ -44,7 +44,6 @@ from caft.teachers.workers import STOPPED, Workers
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from openai.types import Batch
 
 T = TypeVar("T")
 Row = tuple[PreparedRequest, Answered | Failed]
@@ -284,11 +283,10 @@ class BatchWorkers(Workers):
             return
         if batch.status == "failed":
             await self._undo(sent, batch)
-        elif batch.status in _ENDED and not may_be_unwritten(batch, PATIENCE_SECONDS):
+        elif batch.status in _ENDED and not batch.may_be_unwritten(PATIENCE_SECONDS):
             await self._take(sent, batch)
         else:
-            counts = batch.request_counts
-            self.counts[sent.id] = (counts.completed, counts.failed) if counts else (0, 0)
+            self.counts[sent.id] = (batch.done, batch.failed)
 
     async def _find_lost(self, sent: SentBatch) -> None:
         """Nobody wrote down that this batch was created: find it, or create it."""
@@ -302,14 +300,12 @@ class BatchWorkers(Workers):
         elif await self._in_thread(lambda: self.ledger.take_over(sent, CREATE_SECONDS)):
             await self._create(sent, at)
 
-    async def _undo(self, sent: SentBatch, batch: Batch) -> None:
+    async def _undo(self, sent: SentBatch, batch: BatchState) -> None:
         """The provider refused the whole batch, and charged nothing."""
         self.counts.pop(sent.id, None)
         await self._in_thread(lambda: self.ledger.undo(sent))
-        errors = (batch.errors.data if batch.errors else None) or []
-        words = "; ".join(f"{each.code}: {each.message}" for each in errors[:3])
-        why = clean_words(self.endpoint.scrub(words)) or "no reason is given"
-        if "token_limit" in words or "enqueued" in words.casefold():
+        why = clean_words(self.endpoint.scrub(batch.why)) or "no reason is given"
+        if "token_limit" in batch.why or "enqueued" in batch.why.casefold():
             self.most_rows = max(1, len(sent.keys) // 2)
             self.may_send_more, self.troubled = False, True
             self.asked_to_wait = LONGEST_POLL
@@ -318,16 +314,15 @@ class BatchWorkers(Workers):
         else:
             self._stop_with(f"batch {sent.batch} failed ({why})")
 
-    async def _take(self, sent: SentBatch, batch: Batch) -> None:
+    async def _take(self, sent: SentBatch, batch: BatchState) -> None:
         """Commit what a batch answered, and end the claims of what it did not."""
         seen: dict[str, bool] = {}
-        for file in filter(None, (batch.output_file_id, batch.error_file_id)):
+        for file in batch.files:
             doing = f"reading the results of batch {sent.batch}"
             read = partial(self._read, file=file, sent=sent, seen=seen)
             if isinstance(await self._call(doing, read, about=sent), Failed):
                 return
-        done = batch.request_counts.completed if batch.request_counts else 0
-        charged = batch.status == "completed" or done > sum(seen.values())
+        charged = batch.status == "completed" or batch.done > sum(seen.values())
         lost = Failed(reason=f"no result in batch {sent.batch}", maybe_charged=charged)
         await self._settle_rows(
             sent, [(self.requests[key], lost) for key in sent.keys - seen.keys()]

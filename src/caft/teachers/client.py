@@ -21,7 +21,14 @@ from caft.errors import UserError
 from caft.teachers.address import read_address
 from caft.teachers.api_key import ApiKey
 from caft.teachers.config import EndpointConfig
-from caft.teachers.outcome import Answered, Failed, classify_status, note_usage, read_body
+from caft.teachers.outcome import (
+    Answered,
+    Failed,
+    classify_status,
+    find_code,
+    note_usage,
+    read_body,
+)
 from caft.teachers.words import clean_words, find_words
 
 if TYPE_CHECKING:
@@ -39,37 +46,12 @@ class Endpoint:
     def __init__(self, config: EndpointConfig, key: ApiKey) -> None:
         self._openai = importlib.import_module("openai")
         self._key, self._timeout = key, config.timeout_seconds
-        try:
-            self._open(config)
-        except Exception as error:
-            # The environment's settings of proxies and certificates are read here.
-            raise UserError(
-                f"no connection to {config.base_url} can be set up ({type(error).__name__}: "
-                f"{self._clean(str(error))}); check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, "
-                "NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
-            ) from error
-        self._http = _find_http_library(self._openai.DefaultAsyncHttpxClient)
+        transport = self._openai.DefaultAsyncHttpxClient
+        self._client = open_client(self._openai.AsyncOpenAI, transport, config, key, max_retries=0)
+        self._http = _find_http_library(transport)
         self._unconnected = (
             self._http.ConnectError, self._http.ConnectTimeout, self._http.ProxyError,
         )  # fmt: skip
-        quiet_http()
-
-    def _open(self, config: EndpointConfig) -> None:
-        address = read_address(config.base_url or "")
-        # Azure's older addresses have their version in the query, and the key in a header.
-        azure = "api-version" in address.query
-        self._client = self._openai.AsyncOpenAI(
-            api_key=self._key.reveal(),
-            base_url=address.root,
-            default_query=address.query,
-            default_headers={"api-key": self._key.reveal()} if azure else None,
-            max_retries=0,
-            timeout=self._timeout,
-            # A proxy of the environment must not see calls to this machine.
-            http_client=self._openai.DefaultAsyncHttpxClient(
-                trust_env=not address.loopback, timeout=self._timeout
-            ),
-        )
 
     def scrub(self, text: str) -> str:
         """`text` without the key."""
@@ -161,16 +143,49 @@ class Endpoint:
             text = error.response.text
         except self._http.StreamError:  # closed before it was read
             text = ""
-        code = str(error.body.get("code")) if isinstance(error.body, dict) else ""
         # A body without a known key is shown unchanged.
         message = self._clean(find_words(error.body) or text)
-        failed = classify_status(error.status_code, code, message, error.response.headers)
+        failed = classify_status(
+            error.status_code, find_code(error.body), message, error.response.headers
+        )
         with suppress(ValueError, RecursionError):
             failed = note_usage(failed, json.loads(text))
         return failed
 
 
-def quiet_http() -> None:
+def open_client(
+    kind: Callable[..., T],
+    transport: Callable[..., object],
+    config: EndpointConfig,
+    key: ApiKey,
+    **more: object,
+) -> T:
+    """A client to the config's address; UserError where the environment has wrong settings."""
+    _quiet_http()
+    address, timeout = read_address(config.base_url or ""), config.timeout_seconds
+    # Azure's older addresses have their version in the query, and the key in a header.
+    azure = "api-version" in address.query
+    try:
+        return kind(
+            api_key=key.reveal(),
+            base_url=address.root,
+            default_query=address.query,
+            default_headers={"api-key": key.reveal()} if azure else None,
+            timeout=timeout,
+            # A proxy of the environment must not see calls to this machine.
+            http_client=transport(trust_env=not address.loopback, timeout=timeout),
+            **more,
+        )
+    except Exception as error:
+        # Settings of proxies and certificates are read here.
+        raise UserError(
+            f"no connection to {config.base_url} can be set up ({type(error).__name__}: "
+            f"{clean_words(key.scrub(str(error)))}); check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, "
+            "NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
+        ) from error
+
+
+def _quiet_http() -> None:
     """Keep the client's own lines, one a call or the headers, out of the log."""
     for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)

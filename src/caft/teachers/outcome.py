@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -34,13 +35,20 @@ _STATUS_WORDS = {
     400: "content_filter content_policy_violation context_length_exceeded invalid_request_error "
     "invalid_argument bad_request badrequesterror",
     401: "invalid_api_key authentication_error unauthorized unauthenticated",
-    402: "insufficient_quota billing_hard_limit_reached payment_required",
+    402: "insufficient_quota billing_hard_limit_reached payment_required "
+    "exceeded_current_quota_error",
     403: "permission_denied permission_error forbidden",
     404: "model_not_found not_found not_found_error notfounderror",
     429: "rate_limit_exceeded rate_limit_error resource_exhausted too_many_requests",
     504: "timeout deadline_exceeded",
 }
 _STATUS_OF = {word: status for status, words in _STATUS_WORDS.items() for word in words.split()}
+_NO_CREDIT = re.compile(
+    r"(?:credit|account) balance|key limit exceeded|billing hard limit|spending limit|no credits|"
+    r"insufficient[ _](?:\w+[ _])?(?:credit|balance|fund|quota)",
+    re.I,
+)
+_BAD_KEY = re.compile(r"api key (?:not valid|expired)", re.I)
 
 
 class Usage(NamedTuple):
@@ -101,14 +109,20 @@ class Failed:
 
 
 def classify_status(status: int, code: str, message: str, headers: Mapping[str, str]) -> Failed:
-    """What an HTTP error means for us; `message` is the server's, already without secrets."""
+    """What an HTTP error means for us; `message` is the server's, already without secrets.
+
+    `code` is as of `find_code`. Some refuse a key, or an account without credit, as others do one
+    request.
+    """
     message = " ".join(message.split())
+    told = f"{code} {message}" if status in (400, 403) else ""
     reason = f"HTTP {status}"
     full = f"{reason}: {message}" if message else reason
-    if status == 401:
+    if status == 401 or _BAD_KEY.search(told):
         reason += ": the key was refused"
         return Failed(reason=reason, message=message, remedy=Remedy.ask_user)
-    if status == 402 or "insufficient_quota" in code:
+    unpaid = "insufficient_quota" in code or 402 in map(_STATUS_OF.get, code.split())
+    if status == 402 or unpaid or _NO_CREDIT.search(told):
         credit = f"{reason}: no credit left{message and ': ' + message}"
         return Failed(reason=credit, remedy=Remedy.ask_user)
     if status in _ADDRESS_OR_MODEL:
@@ -120,6 +134,11 @@ def classify_status(status: int, code: str, message: str, headers: Mapping[str, 
             reason=reason, message=message, busy=status == 429, retry_after=wait, maybe_charged=late
         )
     return Failed(reason=full, remedy=Remedy.leave_out)
+
+
+def find_code(error: object) -> str:
+    """The code and the type of a server's error, as words."""
+    return " ".join(_short_word(_table(error).get(name)) for name in ("code", "type")).strip()
 
 
 def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -186,12 +205,17 @@ def note_usage(failed: Failed, body: object) -> Failed:
 
 
 def _read_usage(completion: Mapping[str, object]) -> Usage:
+    """What a body counts, thinking included.
+
+    xAI and some gateways leave the tokens of thinking out of `completion_tokens`, but not out of
+    the total, and charge them as such.
+    """
     usage = _table(completion.get("usage"))
-    return Usage(
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        usd=_read_cost(usage),
-    )
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    prompt, written, total = (_count(usage.get(name)) for name in names)
+    if prompt is not None and total is not None and total - prompt > (written or 0):
+        written = total - prompt
+    return Usage(prompt_tokens=prompt, completion_tokens=written, usd=_read_cost(usage))
 
 
 def _read_cost(usage: Mapping[str, object]) -> float | None:
@@ -229,7 +253,7 @@ def read_batch_row(line: bytes, scrub: Scrub) -> tuple[str, Answered | Failed] |
     error = _table(body).get("error", body) or _table(row).get("error")
     code, message = _short_word(_table(error).get("code")), clean_words(scrub(find_words(error)))
     if isinstance(status, int) and 400 <= status < 600:
-        return key, note_usage(classify_status(status, code, message, {}), body)
+        return key, note_usage(classify_status(status, find_code(error), message, {}), body)
     if error and _find_status(error):
         return key, _read_error(error, scrub)
     # An error without a status, such as batch_expired: it was never executed.
@@ -259,9 +283,8 @@ def _read_choice(
 
 def _read_error(error: object, scrub: Scrub) -> Failed:
     """An error in a body means what the same HTTP status means; without one, a breakdown."""
-    code = _short_word(_table(error).get("code"))
     message = clean_words(scrub(find_words(error)))
-    return classify_status(_find_status(error) or _BROKE_DOWN, code, message, {})
+    return classify_status(_find_status(error) or _BROKE_DOWN, find_code(error), message, {})
 
 
 def _find_status(error: object) -> int:

@@ -124,8 +124,13 @@ def sends_batches(config: EndpointConfig) -> bool:
 
 
 def find_batch_factor(config: EndpointConfig) -> float | None:
-    """What a batch costs as a part of the live price: the setting's, else the provider's."""
-    given = config.batch_price_factor if isinstance(config, OpenAITeacherConfig) else None
+    """What a batch costs as a part of the live price: the setting's, else the provider's.
+
+    None if neither is known, and for a judge, which sends no batches.
+    """
+    if not isinstance(config, OpenAITeacherConfig):
+        return None
+    given = config.batch_price_factor
     return _BATCH_FACTORS.get(_host_of(config)) if given is None else given
 
 
@@ -150,6 +155,11 @@ def cost_usd(price: PriceConfig, prompt_tokens: float, completion_tokens: float)
     return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
 
 
+def count_bytes(value: object) -> int:
+    """Of a value as JSON in UTF-8: the tokens of a text go by these in every script."""
+    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+
+
 def worst_usd(
     price: PriceConfig,
     turns: Sequence[Mapping[str, str]],
@@ -161,9 +171,7 @@ def worst_usd(
     A token is at least one byte of the prompt, and the chat template adds some to every turn. What
     a server makes of `extra` is not known: a form of the reply, or tools, may stand in the prompt.
     """
-    parts = [turns, extra] if extra else [turns]
-    texts = (json.dumps(part, ensure_ascii=False) for part in parts)
-    prompt_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
+    prompt_bytes = sum(map(count_bytes, [turns, extra] if extra else [turns]))
     return cost_usd(price, prompt_bytes + 32 * len(turns), max_tokens)
 
 

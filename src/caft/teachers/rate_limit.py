@@ -97,6 +97,10 @@ class Throttle:
         self._probing = self._pauses > 0
         return 0.0
 
+    def unsend(self) -> None:
+        """Note that a call that was let go is not sent; the others must not await its outcome."""
+        self._probing = False
+
     def succeed(self, completion_tokens: int) -> None:
         """Note a reply."""
         self._reached = self._answered = True

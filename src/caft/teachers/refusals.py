@@ -47,7 +47,8 @@ _WORDS = {
     Finish.withheld: (
         "content_filter content_filtered content_policy content_policy_violation filter filtered "
         "safety image_safety recitation blocklist blocked prohibited_content spii language refusal "
-        "refused guardrail_intervened guardrail moderation moderated sensitive toxic error_toxic"
+        "image_prohibited_content model_armor refused guardrail_intervened guardrail moderation "
+        "moderated sensitive toxic error_toxic"
     ),
     Finish.failed: (
         "error server_error internal_error network_error upstream_error malformed_response "
@@ -100,10 +101,17 @@ _UNKNOWN = "where that is how this server says that a reply is finished, give te
 def read_finish(reason: str) -> Finish:
     """The meaning of a finish reason, however it is spelt: STOP, endTurn, FinishReason.STOP.
 
-    The token with which a turn ended means the same: <|im_end|>. An empty one means finished.
+    The token with which a turn ended means the same: <|im_end|>. An empty one means finished. One
+    of two words means what the first means that is known: content_filter: PROHIBITED_CONTENT.
     """
     if not reason.strip():
         return Finish.finished
+    first, _, second = reason.partition(":")
+    meanings = (_look_up(words) for words in (reason, first, second))
+    return next((each for each in meanings if each is not Finish.unknown), Finish.unknown)
+
+
+def _look_up(reason: str) -> Finish:
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", reason.strip(" .").rpartition(".")[2])
     word = re.sub(r"[\W_\u2581]+", "_", words).strip("_").casefold()
     word = word.removeprefix("finish_reason_").removeprefix("stop_reason_")

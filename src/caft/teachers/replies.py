@@ -15,11 +15,11 @@ from caft.teachers.config import (
     PriceConfig,
 )
 from caft.teachers.outcome import Answered, Failed
-from caft.teachers.prices import cost_usd, look_up_price, worst_usd
+from caft.teachers.prices import cost_usd, count_bytes, look_up_price, worst_usd
 from caft.teachers.words import well_formed
 from caft.text.thinking import find_thinking
 
-CHARACTERS_A_TOKEN = 4
+BYTES_A_TOKEN = 4
 
 TOP_TOKENS = 20
 """The most alternatives of a token that the protocol gives."""
@@ -47,9 +47,9 @@ class PreparedRequest:
     worst_usd: float
 
     @property
-    def characters(self) -> int:
-        """Of the body as JSON."""
-        return len(json.dumps(self.body))
+    def size(self) -> int:
+        """Bytes of the body."""
+        return count_bytes(self.body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,16 +160,22 @@ def digest(value: object) -> str:
 def make_entry(
     request: PreparedRequest, answer: Answered, config: EndpointConfig, price: PriceConfig
 ) -> LedgerEntry:
-    """A reply as the ledger keeps it; tokens that the server did not count are estimated."""
-    prompt, completion = answer.prompt_tokens, answer.completion_tokens
+    """A reply as the ledger keeps it; tokens that the server did not count are estimated.
+
+    A count of 0 is none for a prompt, and for a reply that has a text.
+    """
+    prompt, completion = answer.prompt_tokens or None, answer.completion_tokens
+    written = len(f"{answer.text}{answer.reasoning}".encode("utf-8", "replace"))
+    if not completion and written:
+        completion = None
+    estimated, counted = prompt is None, completion is not None
     if prompt is None:
         sent = [request.body["messages"], *filter(None, (config.extra,))]
-        prompt = sum(len(json.dumps(part)) for part in sent) // CHARACTERS_A_TOKEN
+        prompt = sum(len(json.dumps(part)) for part in sent) // BYTES_A_TOKEN
     if completion is None:
         # A body that was too large to read was paid for up to the last token.
         unread = answer.finish_reason == "too_large"
-        written = len(answer.text) + len(answer.reasoning)
-        completion = max(token_limits(config)) if unread else written // CHARACTERS_A_TOKEN + 1
+        completion = max(token_limits(config)) if unread else written // BYTES_A_TOKEN + 1
     reply = TeacherReply(
         key=request.key,
         text=(asks_alternatives(config) and answer.alternatives) or answer.text,
@@ -180,7 +186,7 @@ def make_entry(
         # (the provider sends the bill), or a gift that may end: a cap must not be exceeded.
         usd=answer.usd or cost_usd(price, prompt, completion),
         seconds=answer.seconds,
-        counted=answer.completion_tokens is not None,
+        counted=counted,
         reasoning=answer.reasoning or find_thinking(answer.text),
     )
     return LedgerEntry(
@@ -188,7 +194,7 @@ def make_entry(
         attempt=request.attempt,
         request=json.dumps(request.body, ensure_ascii=False),
         endpoint=config.base_url or "",
-        usage_estimated=answer.prompt_tokens is None or not reply.counted,
+        usage_estimated=estimated or not counted,
     )
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from caft.errors import UserError
 from caft.teachers.address import read_address
 from caft.teachers.api_key import read_key
-from caft.teachers.client import explain_connection, quiet_http
+from caft.teachers.client import explain_connection, open_client
 from caft.teachers.config import EndpointConfig
 from caft.teachers.words import clean_words, find_words
 
@@ -34,20 +34,10 @@ class ModelServer:
     def __init__(self, config: EndpointConfig) -> None:
         self._openai = importlib.import_module("openai")
         self._config, self._key = config, read_key(config, os.environ)
-        quiet_http()
-        address = read_address(config.base_url or "")
-        parts = urlsplit(address.root)
+        parts = urlsplit(read_address(config.base_url or "").root)
         self._host = f"{parts.scheme}://{parts.netloc}"
-        self._client = self._openai.OpenAI(
-            api_key=self._key.reveal(),
-            base_url=address.root,
-            default_query=address.query,
-            timeout=config.timeout_seconds,
-            # A proxy of the environment must not see calls to this machine.
-            http_client=self._openai.DefaultHttpxClient(
-                trust_env=not address.loopback, timeout=config.timeout_seconds
-            ),
-        )
+        transport = self._openai.DefaultHttpxClient
+        self._client = open_client(self._openai.OpenAI, transport, config, self._key)
 
     def close(self) -> None:
         """Close all connections."""

@@ -23,7 +23,7 @@ from caft.teachers.prices import Caps, Spending, find_price
 from caft.teachers.progress import AskProgress, Watcher
 from caft.teachers.rate_limit import Throttle, back_off
 from caft.teachers.replies import (
-    CHARACTERS_A_TOKEN,
+    BYTES_A_TOKEN,
     LedgerEntry,
     PreparedRequest,
     TeacherReply,
@@ -137,6 +137,7 @@ class Workers:
             if await self._still_holds(request):
                 await self._settle(request)
             else:
+                self.throttle.unsend()
                 self.open.append(request)
 
     # Claims
@@ -208,7 +209,7 @@ class Workers:
 
     async def _may_send(self, request: PreparedRequest) -> bool:
         """Wait for the limits and for a server that is down; False where asking has stopped."""
-        tokens = request.characters / CHARACTERS_A_TOKEN
+        tokens = request.size / BYTES_A_TOKEN
         await self._pause(self.throttle.book(time.monotonic(), tokens))
         while not self.halted.is_set() and (wait := self.throttle.pause(time.monotonic())) > 0:
             self._show()

@@ -26,10 +26,10 @@ _CHANNEL_OPENS = re.compile(r"<\|channel\|>\s*(?:analysis|commentary)|<\|channel
 _CHANNEL_CLOSES = re.compile(r"<\|channel\|>\s*final|<\|end\|>|<channel\|>")
 _PAIRS = (("start", "end"), ("begin", "end"), ("open", "close"))
 _SWITCH = re.compile(r"[^a-z](?:no|off)[^a-z]", re.IGNORECASE)  # <|no_think|> ends no span
-# In a reply: <think>, <thinking>, [THINK], and whatever nobody writes as text, such as <seed:think>
-# and <|begin_of_thought|>. [REASON] and <reasoning> may be the reply's own headings.
+# In a reply: <think>, <thinking>, <thought>, [THINK], and whatever nobody writes as text, such as
+# <seed:think> and <|begin_of_thought|>. [REASON] and <reasoning> may be the reply's own headings.
 _SURELY = re.compile(
-    r"</?(?:\w+[_:])?think(?:ing)?>|(?-i:\[/?THINK\])|[<\u25c1].*[|\uff5c\u25b7].*",
+    r"</?(?:\w+[_:])?(?:think(?:ing)?|thought)>|(?-i:\[/?THINK\])|[<\u25c1].*[|\uff5c\u25b7].*",
     re.IGNORECASE,
 )
 

@@ -66,7 +66,7 @@ def draw_plans(tokens: Mapping[str, int]) -> Figure:
     return _draw_token_bars(
         "plans",
         "Tokens that a teacher would read and write",
-        "Estimated from characters, for replies that are not paid yet.",
+        "Estimated from the length of texts, for replies that are not paid yet.",
         "plan",
         tokens,
     )

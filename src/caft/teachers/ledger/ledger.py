@@ -156,7 +156,7 @@ class Ledger:
 
     @_reads
     def token_counts(self) -> list[tuple[int, int, int]]:
-        """(characters of the request, prompt tokens, completion tokens) of the model's replies.
+        """(bytes of the request, prompt tokens, completion tokens) of the model's replies.
 
         Those of one token, bought for its log-probabilities, tell no length of a rationale.
         """
@@ -166,7 +166,7 @@ class Ledger:
             (self.model,),
         ).fetchall()
         refuse_damaged(self.database.name, "replies", rows)
-        return [(len(row[4]), row[7], row[8]) for row in rows]
+        return [(len(row[4].encode("utf-8", "replace")), row[7], row[8]) for row in rows]
 
     @_reads
     def spending(self) -> Spending:
