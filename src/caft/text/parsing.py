@@ -1,9 +1,9 @@
 """Reads the answer from a reply. The last [[...]] decides; an unreadable reply is wrong.
 
-Spaces, markdown, LaTeX, case and an option's text after its id are ignored. A marker that names
-two options, or only resembles one, is no answer. A LaTeX box alone is no marker, because the
-prompt asked for brackets. The time taken is linear in the reply's length, since replies are not
-to be trusted.
+Spaces, markdown, LaTeX, case and an option's text after its id are ignored: "B. Paris", "B - Paris"
+and "B (Paris)". A marker that names two options, or only resembles one ("B Paris", "B, Paris"), is
+no answer. A LaTeX box alone is no marker, because the prompt asked for brackets. The time taken is
+linear in the reply's length, since replies are not to be trusted.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _with_own_brackets(marker: Marker, text: str) -> Marker:
 
 
 def has_closed_marker(text: str) -> bool:
-    """Whether a reply's text holds a whole [[...]], and no bracket behind it can be its answer's."""
+    """Whether a reply's text holds a whole [[...]], to which no bracket behind it can belong."""
     marker = last_marker(text)
     return marker is not None and (marker.end < len(text) or last_marker(f"{text}]") == marker)
 
@@ -195,7 +195,13 @@ _ANSWER_IS = re.compile(
 )
 _LEADING_TEXT = re.compile(r"^\\(?:text|textbf|mathrm)\{([^{}]*)\}")
 _NAME = re.compile(r"([^\W\d_]{1,12})\s*=\s*(.+)", re.DOTALL)
-_ID_THEN_TEXT = re.compile(r"([^\s.):]+)(?:[.:](?=\s|$)|\))\s*(.*)", re.DOTALL)
+# "B - Paris" and "B (Paris)" only behind a letter: "7 - x" is a difference.
+_ID_THEN_TEXT = re.compile(
+    r"(?:(?P<id>[^\s.):]+)(?:[.:](?=\s|$)|\))"
+    r"|(?P<letter>[*`]{0,2}[^\W\d_][*`]{0,2})\s+(?:[-\u2013\u2014]{1,2}\s|(?=\([^()]*\)$)))"
+    r"\s*(?P<text>.*)",
+    re.DOTALL,
+)
 
 
 def _without_lead_in(content: str) -> str:
@@ -219,10 +225,10 @@ def _match_label(content: str, allowed: Sequence[str]) -> str | None:
         return found
     parts = _ID_THEN_TEXT.fullmatch(content)
     # "B. text" names B; "A: B" names two options, and two are none.
-    if parts is None or _same_label(_unwrap(parts.group(2)), allowed) is not None:
+    if parts is None or _same_label(_unwrap(parts["text"]), allowed) is not None:
         return None
-    first = _same_label(_unwrap(parts.group(1).lstrip("([")), allowed)
-    if first is None or _names_another(first, tuple(allowed)).match(parts.group(2)):
+    first = _same_label(_unwrap((parts["id"] or parts["letter"]).lstrip("([")), allowed)
+    if first is None or _names_another(first, tuple(allowed)).match(parts["text"]):
         return None
     return first
 
@@ -236,7 +242,7 @@ _IT_IS = (
     r"(?:\s+(?:is|was|must\s+be|should\s+be)|['\u2019]s)|option|choice|answer|so|no[,;:.])(?!\w))"
 )
 _IS_RIGHT = r"(?i:(?:is|was)\s+(?:the\s+)?(?:right|correct)\b(?!\s+(?:about|in|of|that|to)\b))"
-_INSTEAD = r"(?i:but|rather|instead|actually|wait)"
+_INSTEAD = r"(?i:but|rather|instead|actually|wait|sorry|i\s+mean)"
 
 
 @lru_cache
