@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 from caft.errors import UserError
 from caft.models.generation import GeneratedReply, _Writer, generate_replies, stream_replies
-from caft.models.reply_rules import ReplyRules, has_closed_marker, has_ended
+from caft.models.reply_rules import ReplyRules, has_ended
 from caft.models.sampling import Sampling
+from caft.text.parsing import has_closed_marker
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
 from caft.trainers.replies import ReplyModule, ReplyName, plan_replies

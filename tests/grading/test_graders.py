@@ -113,28 +113,32 @@ def test_only_free_answers_have_a_grader_and_only_they_have_another_key(own: Pat
 
 
 def test_a_verdict_is_that_of_the_grader_and_rules_are_compared_with_it(own: Path) -> None:
-    (by_library,) = set_grader([FREE], choose_grader("auto"))
-    (by_mine,) = set_grader([FREE], choose_grader("my_graders:first_letter"))
+    free = replace(FREE, gold_text="[a,1]")
+    (by_library,) = set_grader([free], choose_grader("auto"))
+    (by_mine,) = set_grader([free], choose_grader("my_graders:first_letter"))
     asked = [
-        ("[0, 1]", True, True, False),
-        ("(0,1)", False, False, True),
+        ("[a, 2/2]", True, True, False),
+        ("`[a,1]`", True, False, True),
+        ("(a,1)", False, False, False),
         (None, False, False, False),
     ]
     for answer, library, mine, rules in asked:
-        assert is_right(answer, FREE, LETTERS) is rules
+        assert is_right(answer, free, LETTERS) is rules
         assert is_right(answer, by_library, LETTERS) is library
         assert is_right(answer, by_mine, LETTERS) is mine
         assert rules_differ(answer, library, by_library, LETTERS) is (library is not rules)
-        assert not rules_differ(answer, rules, FREE, LETTERS)
+        assert rules_differ(answer, mine, by_mine, LETTERS) is (mine is not rules)
+        assert not rules_differ(answer, rules, free, LETTERS)
     assert is_right("B", CHOSEN, LETTERS)
 
 
 def test_replies_to_one_question_are_compared_as_it_is_graded(own: Path) -> None:
     (by_library,) = set_grader([FREE], "math_verify 1.0 2.0")
     (by_mine,) = set_grader([FREE], choose_grader("my_graders:first_letter"))
-    # An interval that is open is the closed one for our rules alone.
-    for question, same in ((by_library, False), (by_mine, True), (FREE, True), (None, True)):
-        assert agreement_of(question)("[1,2]", "(1,2)") == same
+    # For our rules a term that is worked out is another one.
+    for question, same in ((by_library, True), (by_mine, False), (FREE, False), (None, False)):
+        assert agreement_of(question)("[2/2,2]", "[1,2]") == same
+        assert not agreement_of(question)("[1,2]", "(1,2)")
 
 
 def test_our_rules_may_differ_from_a_grader_on_a_chosen_option_too() -> None:

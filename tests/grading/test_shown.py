@@ -14,7 +14,7 @@ from caft.records import Mode, Prediction, Question
 from caft.report.run.question_rows import list_question_rows
 from caft.report.tables import ReportTables
 
-INTERVAL = Question(id="q1", text="Where?", gold_text="[0,1]")
+INTERVAL = Question(id="q1", text="Where?", gold_text="[a,1]")
 WORDS = Question(id="q2", text="Who?", gold_text="the tower")
 CHOSEN = Question(id="q3", text="Which?", options=("x", "y"), gold_index=1)
 
@@ -26,11 +26,11 @@ def reply(question: Question, parsed: str | None, *, correct: bool) -> Predictio
 
 def tables_of(*questions: Question) -> ReportTables:
     replies = [
-        reply(INTERVAL, "(0,1)", correct=False),
+        reply(INTERVAL, "[A,1]", correct=False),
         reply(WORDS, "the tower", correct=True),
         reply(CHOSEN, "B", correct=True),
     ]
-    other = [replace(replies[0], parsed="[0, 1]", correct=True), *replies[1:]]
+    other = [replace(replies[0], parsed="[a, 2/2]", correct=True), *replies[1:]]
     return ReportTables(
         questions={item.id: item for item in questions},
         split_of={item.id: "test" for item in questions},

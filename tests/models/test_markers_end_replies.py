@@ -11,11 +11,10 @@ from caft.models.reply_rules import (
     _MARKER_TOKENS,
     ReplyRules,
     _closes_marker,
-    has_closed_marker,
     has_ended,
 )
 from caft.models.sources.tiny_tokenizers import make_tokenizer
-from caft.text.parsing import parse_answer
+from caft.text.parsing import has_closed_marker, parse_answer
 
 
 @pytest.mark.parametrize(
@@ -27,11 +26,29 @@ from caft.text.parsing import parse_answer
         ("the matrix [[1, 2], [3, 4]]", False),
         ("2], [3, 4]] and a list x[y[0]]", False),
         ("the matrix [[1, 2], [3, 4]] has rank [[2]]", True),
+        ("[[[0,1)]]", True),
+        ("[[(0,1]]]", True),
     ],
 )
 def test_a_marker_is_closed_where_the_parser_reads_one(tail: str, closed: bool) -> None:
     assert has_closed_marker(tail) is closed
     assert (parse_answer(tail, ()) is not None) is closed
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("so [[[1,2]]].", "so [[[1,2]]]"),
+        ("so [[(1,2]]].", "so [[(1,2]]]"),
+        ("[[(1,2]].", "[[(1,2]]."),
+        ("[[(1,2)]].", "[[(1,2)]]"),
+        ("[[[B]]].", "[[[B]]"),
+        ("[[A]] [[B].", "[[A]]"),
+    ],
+)
+def test_a_third_bracket_is_awaited_where_it_is_the_answers(text: str, written: str) -> None:
+    ends = (end for end in range(1, len(text) + 1) if has_closed_marker(text[:end]))
+    assert text[: next(ends)] == written
 
 
 @pytest.mark.parametrize("architecture", Architecture)

@@ -142,6 +142,18 @@ def test_gold_answers_that_no_reply_has_room_for_are_found(
         check_gold_room(workspace)
 
 
+def test_gold_answers_that_are_not_read_from_their_own_marker_are_told(
+    open_small: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "mine.jsonl"
+    rows = [{"question": f"No. {n}?", "answer": gold} for n, gold in enumerate(("()", "(1,2]"))]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    mine = f"{{dataset:text,name:mine,train_path:null,test_path:{path},max_new_tokens:99}}"
+    check_gold_room(open_small(TWO_STAGES, f"evaluation.also=[{mine}]"))
+    (told,) = [line for line in caplog.messages if "its marker" in line]
+    assert told.startswith("evaluation.also, mine: 1 of 2 gold answers: its marker, such as [[()]]")
+
+
 def test_the_longest_replies_of_all_sets_need_the_memory() -> None:
     def writing(most: int) -> float:
         config = compose(["model=tiny", "method=base", ALSO.replace("tokens:5", f"tokens:{most}")])

@@ -13,6 +13,7 @@ from caft.records import Chain, Question, WrittenReply
 from caft.score.chains import estimate_chain, find_answer_token, find_reasoning, split_sentences
 from caft.score.read import read_chain
 from caft.text.config import PromptConfig
+from caft.text.parsing import parse_answer
 
 
 def chain(*tokens: tuple[str, float, float]) -> Chain:
@@ -194,3 +195,22 @@ def test_a_blank_before_the_first_sentence_is_no_mean_of_its_own() -> None:
     estimates = estimate_chain(written)
     assert estimates["cot_sentence_mean_of_means"] == ((0.0 + 3.0) / 2 + 2.5) / 2
     assert estimates["cot_sentence_mean_of_max"] == (3.0 + 2.5) / 2
+
+
+@pytest.mark.parametrize(
+    ("pieces", "token"),
+    [
+        (
+            ["<think>", "a", "</think>", " [[", "A", "]]", "<think>", " [[", "B", "]]", "</think>"],
+            4,
+        ),
+        (["<think>", "a", "</think>", " [[", "A", "]] ", "<think>", " cut"], None),
+        (["<think>x</think>", "[[", "A", "]]", "then </think>", "[[", "C", "]]"], 6),
+    ],
+)
+def test_the_token_is_that_of_the_answer_that_is_graded(
+    pieces: list[str], token: int | None
+) -> None:
+    assert find_answer_token(pieces) == token
+    answer = None if token is None else pieces[token]
+    assert parse_answer("".join(pieces), ("A", "B", "C")) == answer

@@ -161,3 +161,16 @@ def test_perfect_order_within_few_pairs_is_no_certainty() -> None:
 def test_an_area_is_judged_against_one_half(low: float, high: float, verdict: Verdict) -> None:
     assert judge_area(low, high, 5) is verdict
     assert judge_area(low, high, 4) is Verdict.unclear
+
+
+def test_perfect_and_reversed_orders_leave_a_difference_open() -> None:
+    rows = {
+        "up": range(12),
+        "other": [*range(5, -1, -1), *range(11, 5, -1)],
+        "down": range(0, -12, -1),
+    }
+    areas = resample_areas({name: [float(n) for n in row] for name, row in rows.items()},
+                           [False] * 6 + [True] * 6)  # fmt: skip
+    alike, reversed_ = areas.difference("up", "other"), areas.difference("up", "down")
+    assert alike.low < 0 == alike.value < alike.high
+    assert reversed_.low == reversed_.value == -1.0 < reversed_.high < 0

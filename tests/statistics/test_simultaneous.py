@@ -190,3 +190,9 @@ def test_one_no_refutes_what_must_hold_everywhere() -> None:
     assert [join_verdicts(words) for words in ([], [yes], [yes, unclear], [unclear, no, yes])] == [
         Verdict.undefined, yes, unclear, no
     ]  # fmt: skip
+
+
+def test_no_difference_above_one_is_detectable() -> None:
+    right, wrong = [True] * 10, [False] * 10
+    few = resample_means({"one": [right, wrong, right], "two": [wrong, right]})
+    assert detectable_difference(few["one"], few["two"], 0.95) is None

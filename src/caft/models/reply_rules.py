@@ -10,15 +10,10 @@ from caft.models.encoding import token_text
 from caft.models.sampling import GREEDY, Sampling
 from caft.models.thinking_cap import SpanWatch, ThinkingRules
 from caft.protocols import Tokenizer
-from caft.text.parsing import last_marker
+from caft.text.parsing import has_closed_marker
 
 # The marker may be spread over several tokens: only the last few can have closed it.
 _MARKER_TOKENS = 16
-
-
-def has_closed_marker(text: str) -> bool:
-    """Whether a reply's text holds a whole [[...]] as the parser sees it: no matrix, no quote."""
-    return last_marker(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,8 @@ from caft.teachers.config import LocalModelTeacherConfig, OpenAITeacherConfig, W
 from caft.teachers.ledger import check_ledger
 from caft.text.answers import gold_label
 from caft.text.follow_up import FOLLOW_UPS
-from caft.text.prompts import Wanted, write_prompt
+from caft.text.parsing import answers_agree, parse_answer
+from caft.text.prompts import Wanted, bracketed, write_prompt
 from caft.trainers.launched import find_launch, refuse_other_launch
 from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
@@ -294,6 +295,7 @@ def _check_golds(
     golds = {q.id: q.gold_text for q in questions if q.gold_text}
     if not golds:
         return
+    _tell_unreadable(golds, where)
     encoded = workspace.student.tokenizer(list(golds.values()), add_special_tokens=False).input_ids
     lengths = {name: len(ids) for name, ids in zip(golds, encoded, strict=True)}
     for setting, most in limits.items():
@@ -310,6 +312,25 @@ def _check_golds(
         if 2 * len(long) > len(golds):
             raise UserError(line)
         log.warning("%s", line)
+
+
+def _tell_unreadable(golds: Mapping[str, str], where: str) -> None:
+    """Warn of gold answers that no reply can give: in the marker they are read as another text."""
+    lost = [
+        name
+        for name, gold in golds.items()
+        if not answers_agree(parse_answer(bracketed(gold), ()), gold)
+    ]
+    if lost:
+        log.warning(
+            "%s%d of %s: its marker, such as %s of question %s, is not read as the answer itself, "
+            "so whatever a model writes there counts as wrong; give the answers in another form",
+            where,
+            len(lost),
+            count_of(len(golds), "gold answer"),
+            bracketed(golds[lost[0]]),
+            lost[0],
+        )
 
 
 def _limits(workspace: Workspace) -> dict[str, int]:

@@ -61,20 +61,28 @@ def find_reasoning(pieces: Sequence[str], *, opened: bool = False) -> slice:
 def find_answer_token(pieces: Sequence[str], *, opened: bool = False) -> int | None:
     """The place of the answer's first token; None if no [[...]] can be read.
 
-    If there is a thinking span, only text after it is an answer; if the prompt has `opened` the
-    span, a reply that never closes it has none.
+    Text in a thinking span, which the prompt may have `opened`, is no answer; a reply whose last
+    span is never closed has none.
     """
-    text = "".join(pieces)
-    marks = find_spoken_marks(text, "" if opened else None)
-    closed = [end for _, end, opens in marks if not opens]
-    if not closed and (opened or marks):
-        return None
-    offset = closed[0] if closed else 0
-    marker = last_marker(text[offset:])
+    marker = last_marker(_blank_thinking("".join(pieces), opened) or "")
     if marker is None or not marker.content.strip():
         return None
     blanks = len(marker.content) - len(marker.content.lstrip())
-    return _token_at(pieces, offset + marker.start + 2 + blanks)
+    return _token_at(pieces, marker.start + 2 + blanks)
+
+
+def _blank_thinking(text: str, opened: bool) -> str | None:
+    """What `drop_thinking` keeps, every character at its place in `text`."""
+    kept, position = [], 0
+    for start, end, opens in find_spoken_marks(text, "" if opened else None):
+        if opens and not opened:
+            kept.append(text[position:start] + " " * (end - start))
+        elif opened:
+            kept.append(" " * (end - position))
+        else:
+            kept = [" " * end]
+        opened, position = opens, end
+    return None if opened else "".join(kept) + text[position:]
 
 
 def _token_at(pieces: Sequence[str], character: int) -> int:

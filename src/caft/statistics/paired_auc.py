@@ -40,12 +40,14 @@ class ResampledAreas:
     def difference(self, first: str, second: str) -> Interval:
         """The second area minus the first, on the same rows (paired bootstrap).
 
-        Of fewer than five rows of a kind hardly anything is resampled: the bounds are those of
-        both areas, squared and added (Zou and Donner, 2008, without their correlation).
+        Of fewer than five rows of a kind hardly anything is resampled, and areas of 0 and 1 never
+        move: the bounds are then those of both areas, squared and added (Zou and Donner, 2008,
+        without their correlation).
         """
         value = self.values[second] - self.values[first]
         draws = self.draws[second] - self.draws[first]
-        if min(map(sum, zip(*self.sizes, strict=True))) >= FEWEST_TO_JUDGE:
+        perfect = {self.values[first], self.values[second]} <= {0.0, 1.0}
+        if min(map(sum, zip(*self.sizes, strict=True))) >= FEWEST_TO_JUDGE and not perfect:
             return percentile_interval(value, draws, self.n, self.confidence)
         one, two = self.interval(first), self.interval(second)
         low = value - math.hypot(two.value - two.low, one.high - one.value)

@@ -195,7 +195,7 @@ def detectable_difference(
     """The true difference whose interval at `level` would exclude 0 with this power.
 
     Over other questions and other seeds: the sum of Student's two quantiles, in standard errors of
-    the difference. None where nothing varies.
+    the difference. None where nothing varies, and above 1, which no difference of shares can be.
     """
     from scipy.stats import t
 
@@ -203,7 +203,8 @@ def detectable_difference(
     if not variance:
         return None
     quantiles = _student_quantile(level, degrees) + float(t.ppf(power, degrees))
-    return quantiles * math.sqrt(variance)
+    seen = quantiles * math.sqrt(variance)
+    return seen if seen <= 1 else None
 
 
 def _widen(  # noqa: PLR0917

@@ -1,9 +1,9 @@
 """Reads the answer from a reply. The last [[...]] decides; an unreadable reply is wrong.
 
-Spaces, markdown, LaTeX, case and an option's text after its id are ignored. A marker that names
-two options, or only resembles one, is no answer. A LaTeX box alone is no marker, because the
-prompt asked for brackets. The time taken is linear in the reply's length, since replies are not
-to be trusted.
+Spaces, markdown, LaTeX, case and an option's text after its id are ignored: "B. Paris", "B - Paris"
+and "B (Paris)". A marker that names two options, or only resembles one ("B Paris", "B, Paris"), is
+no answer. A LaTeX box alone is no marker, because the prompt asked for brackets. The time taken is
+linear in the reply's length, since replies are not to be trusted.
 """
 
 from __future__ import annotations
@@ -63,12 +63,27 @@ def answers_agree(parsed: str | None, gold: str) -> bool:
     """
     if parsed is None:
         return False
-    same_text = _plain(parsed) == _plain(gold)
-    parsed, gold = _without_lead_in(parsed), _without_lead_in(gold)
-    left, right = read_quantity(parsed), read_quantity(gold)
+    parsed = drop_brackets(parsed, gold)
+    bare, bare_gold = _without_lead_in(parsed), _without_lead_in(gold)
+    left, right = read_quantity(bare), read_quantity(bare_gold)
     if left is not None and right is not None:  # not as texts: mW is not MW
         return same_quantity(left, right)
-    return same_text or (bool(parsed) and _plain(parsed) == _plain(gold))
+    # "1,234" is a number, and "1, 234" is two.
+    form = _plain if left or right else _join_signs
+    return form(parsed) == form(gold) or (bool(bare) and form(bare) == form(bare_gold))
+
+
+def drop_brackets(answer: str, gold: str) -> str:
+    """The answer without brackets around all of it, where the gold answer has none anywhere.
+
+    So "[3,000]" is "3,000", but the interval "[1,2]" is not the pair "(1,2)".
+    """
+    whole = None if _ANY_BRACKET.search(gold) else _IN_BRACKETS.fullmatch(_unwrap(answer))
+    return whole[whole.lastindex or 0] if whole else answer
+
+
+_ANY_BRACKET = re.compile(r"[\[\](){}]")
+_IN_BRACKETS = re.compile(r"\[([^\[\]]*)\]|\(([^()]*)\)|\{([^{}]*)\}")
 
 
 def unwrap_math(text: str) -> str:
@@ -82,7 +97,8 @@ def unwrap_math(text: str) -> str:
 _QUOTED_LINE = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
 
 
-_BRACKET = re.compile(r"[\[\]]")
+# Those of \left[ and \right] belong to the answer.
+_BRACKET = re.compile(r"\\(?:left|right)\s?[\[\]]|(?P<counts>[\[\]])")
 
 
 def last_marker(text: str) -> Marker | None:
@@ -97,6 +113,8 @@ def last_marker(text: str) -> Marker | None:
     visible = _QUOTED_LINE.sub(lambda line: " " * len(line.group()), text)
     for bracket in _BRACKET.finditer(visible):
         end = bracket.start()
+        if not bracket["counts"]:
+            continue
         if bracket.group() == "[":
             opened.append(end)
         elif opened:
@@ -105,14 +123,35 @@ def last_marker(text: str) -> Marker | None:
             if encloses and not inner_encloses:  # [[[B]]] holds [[B]], and that counts
                 last = Marker(start, end + 1, visible[start + 2 : end - 1])
             inner, inner_encloses = (start, end), encloses
-    return last
+    return last and _with_own_brackets(last, visible)
+
+
+def _with_own_brackets(marker: Marker, text: str) -> Marker:
+    """The marker with a third bracket that is its answer's: (1,2] of [[(1,2]]], [1,2] of [[[1,2]]].
+
+    Only an answer with a comma has brackets of its own: [[[B]]] is B.
+    """
+    start, end, content = marker.start, marker.end, marker.content
+    if "," not in content:
+        return marker
+    before, behind = text[start - 1 : start] == "[", text[end : end + 1] == "]"
+    unclosed = content.count("(") - content.count(")")
+    opens = before and (unclosed < 0 or (behind and not unclosed))
+    closes = behind and (unclosed > 0 or (before and not unclosed))
+    return Marker(start - opens, end + closes, "[" * opens + content + "]" * closes)
+
+
+def has_closed_marker(text: str) -> bool:
+    """Whether a reply's text holds a whole [[...]], to which no bracket behind it can belong."""
+    marker = last_marker(text)
+    return marker is not None and (marker.end < len(text) or last_marker(f"{text}]") == marker)
 
 
 _WRAPPINGS = [
     re.compile(pattern, re.DOTALL)
     for pattern in (
-        r"\$\$([^$]*)\$\$",
-        r"\$([^$]*)\$",
+        r"\$\$((?:[^$\\]|\\.)*)\$\$",
+        r"\$((?:[^$\\]|\\.)*)\$",
         r"\\\[(.*)\\\]",
         r"\\\((.*)\\\)",
         r"\*\*(.*)\*\*",
@@ -122,9 +161,10 @@ _WRAPPINGS = [
         r"\"([^\"]*)\"",
         r"'([^']*)'",
         r"[\u201c\u2018]([^\u2019\u201d]*)[\u2019\u201d]",
-        r"\[([^\[\]]*)\]",
-        r"\(([^()]*)\)",
-        r"\{([^{}]*)\}",
+        # With a comma they are an interval's, a pair's or a set's.
+        r"\[([^\[\],]*)\]",
+        r"\(([^(),]*)\)",
+        r"\{([^{},]*)\}",
         r"\\(?:boxed|text|textbf|mathrm|mathbf)\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}",
     )
 ]
@@ -155,7 +195,13 @@ _ANSWER_IS = re.compile(
 )
 _LEADING_TEXT = re.compile(r"^\\(?:text|textbf|mathrm)\{([^{}]*)\}")
 _NAME = re.compile(r"([^\W\d_]{1,12})\s*=\s*(.+)", re.DOTALL)
-_ID_THEN_TEXT = re.compile(r"([^\s.):]+)(?:[.:](?=\s|$)|\))\s*(.*)", re.DOTALL)
+# "B - Paris" and "B (Paris)" only behind a letter: "7 - x" is a difference.
+_ID_THEN_TEXT = re.compile(
+    r"(?:(?P<id>[^\s.):]+)(?:[.:](?=\s|$)|\))"
+    r"|(?P<letter>[*`]{0,2}[^\W\d_][*`]{0,2})\s+(?:[-\u2013\u2014]{1,2}\s|(?=\([^()]*\)$)))"
+    r"\s*(?P<text>.*)",
+    re.DOTALL,
+)
 
 
 def _without_lead_in(content: str) -> str:
@@ -179,10 +225,10 @@ def _match_label(content: str, allowed: Sequence[str]) -> str | None:
         return found
     parts = _ID_THEN_TEXT.fullmatch(content)
     # "B. text" names B; "A: B" names two options, and two are none.
-    if parts is None or _same_label(_unwrap(parts.group(2)), allowed) is not None:
+    if parts is None or _same_label(_unwrap(parts["text"]), allowed) is not None:
         return None
-    first = _same_label(_unwrap(parts.group(1).lstrip("(")), allowed)
-    if first is None or _names_another(first, tuple(allowed)).match(parts.group(2)):
+    first = _same_label(_unwrap((parts["id"] or parts["letter"]).lstrip("([")), allowed)
+    if first is None or _names_another(first, tuple(allowed)).match(parts["text"]):
         return None
     return first
 
@@ -196,7 +242,7 @@ _IT_IS = (
     r"(?:\s+(?:is|was|must\s+be|should\s+be)|['\u2019]s)|option|choice|answer|so|no[,;:.])(?!\w))"
 )
 _IS_RIGHT = r"(?i:(?:is|was)\s+(?:the\s+)?(?:right|correct)\b(?!\s+(?:about|in|of|that|to)\b))"
-_INSTEAD = r"(?i:but|rather|instead|actually|wait)"
+_INSTEAD = r"(?i:but|rather|instead|actually|wait|sorry|i\s+mean)"
 
 
 @lru_cache
@@ -231,5 +277,17 @@ def _same_label(content: str, allowed: Sequence[str]) -> str | None:
     return folded[0] if len(folded) == 1 else None
 
 
+_PI = re.compile(r"\s?\\pi(?![a-zA-Z])\s?")
+
+
 def _plain(text: str) -> str:
-    return " ".join(strip_ends(_unwrap(plain_signs(_unwrap(text)))).casefold().split())
+    text = _PI.sub("\u03c0", strip_ends(_unwrap(plain_signs(_unwrap(text)))))
+    return " ".join(text.casefold().split())
+
+
+# What people write with and without spaces: "(3, 4)" and "(3,4)".
+_AROUND_SIGN = re.compile(r" ?([^\w\s.]) ?")
+
+
+def _join_signs(text: str) -> str:
+    return _AROUND_SIGN.sub(r"\1", _plain(text).replace("\\{", "{").replace("\\}", "}"))

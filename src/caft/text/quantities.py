@@ -50,13 +50,21 @@ _COMPUTES = re.compile(
     re.IGNORECASE,
 )
 _WORD = r"[^\W\d_]+(?:\^?-?[23²³])?"
-_UNIT = re.compile(rf"[%¢$€£¥₹°]|°?{_WORD}(?:(?:\s?[/·-]\s?| ){_WORD})*")
+_WORDS_OF_UNIT = rf"{_WORD}(?:(?:\s?[/·-]\s?| ){_WORD})*"
+_UNIT = re.compile(rf"[%¢$€£¥₹°]|° [CF]|°?{_WORDS_OF_UNIT}")
+# What may follow a sign: "$18 in total", "$20/hour", "25% of them".
+_BEHIND_SIGN = re.compile(rf"(?P<sign>[%¢$€£¥₹]?)\s?(?P<words>(?:/\s?)?{_WORDS_OF_UNIT})")
+# No words behind a sign, but an amount, or money of another kind.
+_AMOUNT = re.compile(
+    r"(?:k|m|b|t|mm|mil|mill|cents?|pence|pesos?|francs?|yuan|won|(?-i:[A-Z]{3}))\b", re.IGNORECASE
+)
 _NOT_UNITS = re.compile(
-    r"(hundred|thousand|million|billion|trillion|dozen)s?\b"
+    r"(hundred|thousand|million|billion|trillion|dozen|lakh|lac|crore|cr|mn|bn|tn)s?\b|grand$"
     r"|(halve|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth)"
     r"(s\b|$|\sof\b)"  # but "12 seventh graders" are twelve
     r"|half($|\sof\b)|(negative|squared|cubed|factorial|repeating|recurring)\b"
-    r"|.*\b(or|and|to|plus|minus|times|than|x|below zero)\b",
+    r"|.*\b(or|and|to|plus|minus|times|than|x|below zero)\b"
+    r"|.*\bof [^\W\d_]$",  # "25% of y"
     re.IGNORECASE,
 )
 # No unit but a factor, as in "4y km": pi, i, e, and any letter of Latin or Greek that is no symbol.
@@ -71,6 +79,7 @@ _SAME_UNITS = {
     **dict.fromkeys(("degree", "degrees", "deg"), "°"),
     "pi": "\u03c0",
 }
+_SIGNS = {*_CURRENCY_NAMES, "%", "¢"}
 _WORDS = re.compile(r"[^\s/·-]+|[/·-]")
 # Where all of a unit is written like this, its case counts: mW and MW, Pa and pA.
 _PREFIX = "(?:da|[YZEPTGMkhdcm\u03bcunpfazy])"
@@ -86,6 +95,10 @@ _LATEX_TEXT = re.compile(
 )
 _POWER_OF_TEN = re.compile(
     r"(?<=\d)\s*(?:\\times|\\cdot|[\u00d7\u00b7*])\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
+)
+# Of a unit and not of a factor: "m^{2}", but "5x^{2}" is no number.
+_BRACED_POWER = re.compile(
+    rf"(?<=[\s/])({_PREFIX}?m|s|ft|in|yd|mi|[^\W\d_]{{4,40}})\s?\^\s?\{{\s?(-?[23])\s?\}}"
 )
 # In this order: what one replacement writes may be part of a later one.
 _PLAIN_SIGNS = (
@@ -151,13 +164,23 @@ def same_quantity(left: Quantity, right: Quantity) -> bool:
 
 
 def _same_unit(left: str, right: str) -> bool:
-    """Whether units are the same, word by word: "5 apples" and "5 Apple", but not mW and MW."""
+    """Whether units are the same, word by word: "5 apples" and "5 Apple", but not mW and MW.
+
+    A sign, or the words behind it, may be on one side only: "$5 each" and "$5".
+    """
     if not (left and right):
         return not _FACTOR.match(left or right)
-    words, others = _WORDS.findall(left), _WORDS.findall(right)
+    (sign, words), (other, others) = _split_sign(left), _split_sign(right)
+    if sign and other and (sign != other or not (words and others)):
+        return sign == other
     if all(map(_SYMBOL.fullmatch, (*words, *others))):
         return words == others
     return [*map(_fold_plural, words)] == [*map(_fold_plural, others)]
+
+
+def _split_sign(unit: str) -> tuple[str, list[str]]:
+    first, *more = words = _WORDS.findall(unit)
+    return (first, more) if first in _SIGNS else ("", words)
 
 
 def _fold_plural(word: str) -> str:
@@ -209,6 +232,7 @@ def _tidy(text: str) -> str:
     # The fraction begins with a space: a number before it must not join its digits.
     text = _LATEX_FRACTION.sub(_write_fraction, text)
     text = _POWER_OF_TEN.sub(lambda power: f"e{power[1] or power[2]}", text)
+    text = _BRACED_POWER.sub(r"\1^\2", text)
     return " ".join(strip_ends(text).split())
 
 
@@ -219,17 +243,33 @@ def _write_fraction(found: re.Match[str]) -> str:
 
 def _read_unit(before: str, gap: str, after: str) -> str | None:
     """The unit around a number; None if the rest is not a unit, and the text no number."""
-    if after and (not _UNIT.fullmatch(after) or _NOT_UNITS.match(after)):
-        return None
-    if after[:1].isnumeric():  # an exponent, as in 5²
+    if _NOT_UNITS.match(after) or after[:1].isnumeric():  # an exponent, as in 5²
         return None
     if not gap and _SHORTHAND.match(after):
         return None
-    units = {_name_unit(unit) for unit in (before, after) if unit}
-    return None if len(units) > 1 else "".join(units)
+    sign, unit = _name_unit(before), _name_unit(after)
+    if not after or (sign in ("", unit) and _UNIT.fullmatch(after)):
+        return unit or sign
+    return _read_words_behind(sign, after)
+
+
+def _read_words_behind(sign: str, after: str) -> str | None:
+    """The "usd per hour" of "$5 per hour", "% of them" of "5% of them"; None if they are others.
+
+    So "$5 €", "$5 M" and "$5x".
+    """
+    found = _BEHIND_SIGN.fullmatch(after)
+    if found is None or bool(sign) == bool(found["sign"]):
+        return None
+    words = found["words"].lstrip("/ ")
+    is_money = words.split()[0].casefold() in _CURRENCIES
+    if is_money or any(other.match(words) for other in (_AMOUNT, _FACTOR, _NOT_UNITS)):
+        return None
+    return f"{sign or _name_unit(found['sign'])} {found['words']}"
 
 
 def _name_unit(unit: str) -> str:
-    """One name for a currency, percent, degrees and pi; other units as they are written."""
+    """One name for a currency, percent, degrees, pi and a power; other units as written."""
+    unit = unit.replace("° ", "°").replace("²", "^2").replace("³", "^3")
     folded = unit.casefold()
     return _CURRENCIES.get(folded) or _SAME_UNITS.get(folded, unit)

@@ -103,7 +103,11 @@ def test_what_could_have_been_seen_is_said_where_nothing_is(make_job: Make) -> N
     few = analyse([job for job in jobs if job.seed < 3]).summary["allocation"]["sentence"]
     assert few.startswith("Not enough data: fewer than 3 seeds a setting.")
     # Where all replies are alike nothing is known to be detectable, least of all 0.0 points.
-    alike, _ = advise_allocation(find_arms(jobs), [{**test, "detectable": None}], 0.95)
+    alike, _ = advise_allocation(find_arms(jobs), [
+        {**test, "detectable": None, "only_first": 0, "only_second": 0}
+    ], 0.95)  # fmt: skip
+    noisy, _ = advise_allocation(find_arms(jobs), [{**test, "detectable": None}], 0.95)
+    assert noisy["sentence"].startswith("Not enough data: this sweep could not have seen any")
     assert alike["sentence"].startswith("Not enough data: the settings were right on the same")
     arms = find_arms([job for job in jobs if not job.finished["split"]["thresholds"]])  # type: ignore[index]
     nothing, head = advise_allocation(arms, [], 0.95)

@@ -95,6 +95,10 @@ def _tell_what_could_be_seen(tests: Sequence[RoutingTestPart]) -> Headline:
         detail = "They say nothing about other seeds: run seed=1,2,3."
         return _say(answer, figure, detail)
     spreads = [test["detectable"] for test in still_open if test["detectable"] is not None]
+    varies = any(test["only_first"] + test["only_second"] for test in still_open)
+    if not spreads and varies:
+        answer = "Not enough data: this sweep could not have seen any difference"
+        return _say(answer, figure, "Seeds and questions vary too much: run more of both.")
     if not spreads:
         answer = "Not enough data: the settings were right on the same questions for every seed"
         detail = "Nothing varies, so no detectable difference is known: ask more test questions."
