@@ -107,6 +107,11 @@ def test_a_dry_run_makes_no_log(tmp_path: Path, words: list[str]) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_with_debug_lines_runs() -> None:
+    """Hydra prints its own settings first, and takes them out of the config that it prints."""
+    assert main(lambda config, context: 0, ["hydra.verbose=true", "hydra.run.dir=out"]) == 0
+
+
 @pytest.mark.parametrize("shows", [[], ["dry_run=true"]])
 @pytest.mark.parametrize("word", [f"{LOG}.root.level=NOPE", "hydra.verbose=3"])
 def test_wrong_logging_is_refused_before_a_sweep(
