@@ -182,3 +182,19 @@ def test_completion_of_no_known_shell_is_refused(
 ) -> None:
     assert main(run, words) == 2
     assert "give --shell-completion install=bash" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [
+        ("max_batch_size=1", "there is no setting hydra.sweeper.max_batch_size"),
+        ("params.seed=1", "+hydra.sweeper.params.seed="),
+        ("params={seed:'1,2'}", "+hydra.sweeper.params.seed="),
+        ("params=null", "hydra.sweeper.params: null"),
+        ("cases=null", "hydra.sweeper.cases: null"),
+    ],
+)
+def test_what_the_sweeper_does_not_take_is_refused(
+    capsys: pytest.CaptureFixture[str], word: str, advice: str
+) -> None:
+    assert advice in refuse(capsys, "-m", "dry_run=true", f"hydra.sweeper.{word}")
