@@ -104,7 +104,9 @@ def check_dials(config: DataclassInstance, place: str) -> None:
             _check(f"{place}.{name}" if place else name, hint, value)
 
 
-_PASSWORD = re.compile(r"://[^/?@]*:(?!\d*[/?,]).*@|[?&](ssl)?password=", re.IGNORECASE)
+_PASSWORD = re.compile(
+    r"://[^/?@]*:[^/?@]*@|://[^/?@]*:(?!\d*[/?,]).*@|[?&](ssl)?password=", re.IGNORECASE
+)
 
 
 def refuse_password(place: str, url: str) -> None:

@@ -180,6 +180,18 @@ def test_cases_go_together_and_meet_the_grid() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["+hydra.sweeper.params.seed='1,2'"],
+        ["+hydra.sweeper.params={seed:'1,2'}"],
+        ["+hydra.sweeper.params.seed=1", "seed=1,2"],
+    ],
+)
+def test_axes_of_the_sweeper_are_given_as_a_table_and_one_by_one(words: list[str]) -> None:
+    assert own(*words) == [("seed=1",), ("seed=2",)]
+
+
 def test_the_command_line_wins_over_cases_and_params() -> None:
     listed = own("multirun_sweeps=routing_control", "seed=7")
     assert len(listed) == 4

@@ -107,6 +107,11 @@ def test_a_dry_run_makes_no_log(tmp_path: Path, words: list[str]) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_with_debug_lines_runs() -> None:
+    """Hydra prints its own settings first, and takes them out of the config that it prints."""
+    assert main(lambda config, context: 0, ["hydra.verbose=true", "hydra.run.dir=out"]) == 0
+
+
 @pytest.mark.parametrize("shows", [[], ["dry_run=true"]])
 @pytest.mark.parametrize("word", [f"{LOG}.root.level=NOPE", "hydra.verbose=3"])
 def test_wrong_logging_is_refused_before_a_sweep(
@@ -177,3 +182,19 @@ def test_completion_of_no_known_shell_is_refused(
 ) -> None:
     assert main(run, words) == 2
     assert "give --shell-completion install=bash" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [
+        ("max_batch_size=1", "there is no setting hydra.sweeper.max_batch_size"),
+        ("params.seed=1", "+hydra.sweeper.params.seed="),
+        ("params={seed:'1,2'}", "+hydra.sweeper.params.seed="),
+        ("params=null", "hydra.sweeper.params: null"),
+        ("cases=null", "hydra.sweeper.cases: null"),
+    ],
+)
+def test_what_the_sweeper_does_not_take_is_refused(
+    capsys: pytest.CaptureFixture[str], word: str, advice: str
+) -> None:
+    assert advice in refuse(capsys, "-m", "dry_run=true", f"hydra.sweeper.{word}")

@@ -14,9 +14,11 @@ from caft.models.config import TinyModelConfig
 from caft.models.encoding import render_prompt
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
-from caft.pipeline.delivery import describe_recipe
+from caft.pipeline.delivery import deliver, describe_recipe
 from caft.records import Question, Target
 from caft.report.run.model_card import Recipe
+from caft.store import Artifact
+from caft.store.checksums import sum_file
 from caft.text.config import PromptConfig, PromptStyle
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import Adapter, AnswerTarget, MethodConfig, StageConfig, TuningConfig
@@ -142,3 +144,20 @@ def test_a_revision_is_claimed_of_the_hubs_data_only(student: Student) -> None:
     for other in (MmluProConfig(name="mmlu_pro", path="a/copy"), ArithmeticConfig(name="a")):
         told = describe(student, dataset=other)
         assert (told.dataset_id, told.dataset_revision) == (None, None)
+
+
+def test_weights_of_another_form_do_not_stay_beside_those_that_are_delivered(
+    student: Student, tmp_path: Path
+) -> None:
+    (tmp_path / "adapter").mkdir()
+    made, folder = tmp_path / "adapter/model.safetensors", tmp_path / "run"
+    made.write_bytes(b"all weights")
+    files = {"adapter/model.safetensors": sum_file(made)}
+    artifact = Artifact("tune", "f", tmp_path, False, 1.0, 2, files)
+    (folder / "adapter").mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors", "mine.txt"):
+        (folder / "adapter" / name).touch()
+    deliver(student, artifact, folder, lambda _: None, merge=False, chat=True)
+    left = {path.name for path in (folder / "adapter").iterdir()}
+    assert {"model.safetensors", "mine.txt"} <= left
+    assert not {"adapter_config.json", "adapter_model.safetensors"} & left

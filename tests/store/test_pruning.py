@@ -226,6 +226,16 @@ def test_what_is_no_work_of_the_stores_is_left_alone(tmp_path: Path) -> None:
     assert {path.name for path in gone} == {"text", "manifest.json"}
 
 
+def test_a_store_that_may_only_be_read_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path)
+    monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)  # root may write anywhere
+    assert main(["--path", str(tmp_path), "list"]) == 0
+    assert "1 artefact, " in capsys.readouterr().out
+    assert main(["--path", str(tmp_path), "prune", "--days", "0"]) == 2
+
+
 @pytest.mark.parametrize("days", ["nan", "inf", "-1", "soon"])
 def test_days_are_a_number(tmp_path: Path, capsys: pytest.CaptureFixture[str], days: str) -> None:
     assert main(["--path", str(tmp_path), "prune", f"--days={days}"]) == 2

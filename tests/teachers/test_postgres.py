@@ -39,7 +39,8 @@ def read(place, *keys, model="m"):
 
 
 @pytest.mark.parametrize("url", [
-    "postgresql://me:hunter2@host/db", "postgresql://me@host/db?password=hunter2",
+    "postgresql://me:hunter2@host/db", "postgresql://me:12,34@host/db",
+    "postgresql://me@host/db?password=hunter2",
     "postgres://me:hun/ter2@host:5432/db", "postgresql://host/db?user=me&sslpassword=hunter2",
 ])  # fmt: skip
 def test_a_password_is_refused_and_never_repeated(url):

@@ -142,7 +142,7 @@ def _run_once(run: Run, hydra: Hydra, name: str, overrides: list[str]) -> int:
     check_logging(composed, folder)
     # Composed again, the run would take as long to start once more, and its folder, which is named
     # after the time, would not be the one that was checked.
-    hydra.config_loader.load_configuration = lambda **_: composed  # type: ignore[method-assign]
+    hydra.config_loader.load_configuration = lambda **_: composed.copy()  # type: ignore[method-assign]
     try:
         return int(hydra.run(name, partial(_run_in_folder, run), overrides).return_value)
     except OSError as error:  # Hydra's own: a run's errors end in guard

@@ -68,9 +68,8 @@ class SweeperConfig:
     """
 
     _target_: str = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-    max_batch_size: int | None = None
-    params: dict[str, str] | None = None
-    cases: list[list[str]] | None = None
+    params: dict[str, str] = dataclasses.field(default_factory=dict)
+    cases: list[list[str]] = dataclasses.field(default_factory=list)
 
 
 def start_hydra(args: argparse.Namespace) -> Hydra:

@@ -283,10 +283,10 @@ def list_jobs(hydra: Hydra, master: DictConfig) -> list[JobOverrides]:
     if searches(master):
         return []
     sweeper = master.hydra.sweeper
-    params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+    params = [f"{key}={value}" for key, value in sweeper.params.items()]
     grid = _list_axes(hydra, [*params, *master.hydra.overrides.task])
     jobs: list[JobOverrides] = []
-    for case in sweeper.get("cases") or [[]]:
+    for case in sweeper.cases or [[]]:
         of_case = _list_axes(hydra, case)
         axes = of_case | grid
         varying = {key for key, choices in axes.items() if len(choices) > 1}

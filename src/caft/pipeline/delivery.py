@@ -37,13 +37,13 @@ def deliver(
     *,
     merge: bool,
     chat: bool,
-) -> None:
+) -> list[str]:
     """Copy the tuned weights to `folder`/adapter; with `merge`, a whole model to `folder`/merged.
 
     Tokenizer and generation config go with them; `chat` says whether turns were trained.
     The merged model needs neither peft nor the base model: transformers, vLLM and lm-eval load it.
-    `card` writes the model card of each kind of weights, or returns None if it cannot. UserError if
-    the weights are no longer those that were taken from `artifact`.
+    `card` writes the model card of each kind of weights, or returns None if it cannot. Returns the
+    names of the folders. UserError if the weights are no longer those taken from `artifact`.
     """
     assert tuned.tuned is not None
     weights = Weights.adapter if is_adapter(tuned.tuned) else Weights.full
@@ -51,6 +51,9 @@ def deliver(
     if merge:
         parts["merged"] = Weights.full if weights is Weights.full else Weights.merged
     for name, kind in parts.items():
+        # Loaders would take an earlier run's weights of another form in place of these.
+        for left in [*(folder / name).glob("*.safetensors*"), folder / name / ADAPTER_CONFIG]:
+            left.unlink(missing_ok=True)
         if kind is Weights.merged:
             log.info("merging the adapter into the model's weights")
             dtype = resolve_dtype(tuned.config, tuned.device)
@@ -61,6 +64,7 @@ def deliver(
         save_for_serving(tuned, folder / name, chat=chat)
         if text := card(kind):
             (folder / name / "README.md").write_text(text, encoding="utf-8")
+    return [*parts]
 
 
 def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Recipe:

@@ -6,6 +6,7 @@ import json
 import logging
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -65,9 +66,8 @@ def write_outputs(
         )
     )  # fmt: skip
     with disk_may_be_full(folder, _WHERE_THERE_IS_NO_ROOM):
-        if forgetting:
-            write_rows(folder / "forgetting.parquet", further_rows(further))
-        drawn = _write_files(workspace, results, tables, summary)
+        written = _write_tables(folder, results, tables, further if forgetting else {})
+        drawn = _write_files(workspace, results, tables, summary, written)
     # From here on all required outputs are written.
     track = partial(track_run, tracker, results, tables, summary, folder)
     or_without("what the logger shows", track, None)
@@ -75,33 +75,55 @@ def write_outputs(
     return drawn
 
 
+def _write_tables(
+    folder: Path, results: RunResults, tables: ReportTables, further: Mapping[str, ReportTables]
+) -> list[str]:
+    """The names of the tables that this run has rows for, which are written.
+
+    The others are removed: a run of another config may have ended early in this folder.
+    """
+    own, taught = results.own, results.rationales
+    found = {
+        "scores.parquet": score_rows(results.scored.scores, tables),
+        "predictions.parquet": prediction_rows(tables) if tables.predictions else None,
+        "forgetting.parquet": further_rows(further) if further else None,
+        "rationales.parquet": rationale_rows(taught) if taught else None,
+        "own_rationales.parquet": rationale_rows(own) if own else None,
+    }
+    for name, rows in found.items():
+        if rows is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            write_rows(folder / name, rows)
+    return [name for name, rows in found.items() if rows is not None]
+
+
 def _write_files(
-    workspace: Workspace, results: RunResults, tables: ReportTables, summary: Summary
+    workspace: Workspace,
+    results: RunResults,
+    tables: ReportTables,
+    summary: Summary,
+    written: Sequence[str],
 ) -> bool:
     config, folder = workspace.config, workspace.context.folder
-    write_rows(folder / "scores.parquet", score_rows(results.scored.scores, tables))
-    if tables.predictions:
-        write_rows(folder / "predictions.parquet", prediction_rows(tables))
-    if results.rationales:
-        write_rows(folder / "rationales.parquet", rationale_rows(results.rationales))
-    if results.own:
-        write_rows(folder / "own_rationales.parquet", rationale_rows(results.own))
-    if results.tuned:
-        _deliver(workspace, results.tuned, summary)
-    # Whoever finds a summary finds all that it speaks of, also after a power loss.
-    for path in folder.glob("*.parquet"):
-        make_durable(path)
+    delivered = _deliver(workspace, results.tuned, summary) if results.tuned else ()
     for name in DELIVERED:
-        if (folder / name).is_dir():
-            make_all_durable(folder / name)
+        if name not in delivered and (folder / name).is_dir():
+            log.warning("%s is not of this run, which leaves no such weights", folder / name)
+    # Whoever finds a summary finds all that it speaks of, also after a power loss.
+    for name in written:
+        make_durable(folder / name)
+    for name in delivered:
+        make_all_durable(folder / name)
     # Before the page and the logger, so that their failures do not affect it.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
-    write_sums(folder, ["summary.json", *(path.name for path in folder.glob("*.parquet"))])
+    write_sums(folder, ["summary.json", *written])
     make_durable(folder / SUMS)
+    (folder / "report.html").unlink(missing_ok=True)
     return not config.report.html or _write_page(workspace, summary, tables)
 
 
-def _deliver(workspace: Workspace, tuned: Tuned, summary: Summary) -> None:
+def _deliver(workspace: Workspace, tuned: Tuned, summary: Summary) -> Sequence[str]:
     config, student = workspace.config, tuned.student
 
     def make_card(weights: Weights) -> str | None:
@@ -111,7 +133,7 @@ def _deliver(workspace: Workspace, tuned: Tuned, summary: Summary) -> None:
 
         return or_without("the model card", write, None)
 
-    deliver(
+    return deliver(
         student,
         tuned.weights,
         workspace.context.folder,

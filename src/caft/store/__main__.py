@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m ca
 def _do(given: argparse.Namespace) -> int:
     if not given.path.is_dir():
         raise UserError(f"there is no store at {given.path}; name its folder with --path")
-    store = Store(given.path)
+    store = Store(given.path, reads_only=given.command == "list")
     if given.command == "prune":
         return _print_pruned(prune(store, given.days))
     _print_artifacts(store)

@@ -1,0 +1,40 @@
+"""What a run leaves in a folder where another one ended early, and where other files lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from small_runs import score_in_order
+
+from caft.pipeline.outputs import write_outputs
+from caft.pipeline.results import RunResults
+from caft.pipeline.workspace import Workspace
+from caft.sums import SUMS, find_changed
+from caft.trainers.csv_logger import CsvRunLogger
+
+OF_ANOTHER_CONFIG = (
+    "predictions.parquet",
+    "forgetting.parquet",
+    "rationales.parquet",
+    "own_rationales.parquet",
+    "report.html",
+)
+
+
+def test_tables_of_an_earlier_config_go_and_files_of_the_users_stay(
+    open_small: Callable[..., Workspace], caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = open_small("until=score", "report.html=false")
+    folder = workspace.context.folder
+    (folder / "adapter").mkdir(parents=True)
+    for name in (*OF_ANOTHER_CONFIG, "mine.parquet"):
+        (folder / name).write_bytes(b"made before")
+    results = RunResults(scored=score_in_order(workspace.every_question))
+    write_outputs(workspace, results, CsvRunLogger(folder), started=datetime.now(UTC))
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"scores.parquet", "summary.json", SUMS, "mine.parquet", "adapter"}
+    assert f"{folder / 'adapter'} is not of this run" in caplog.text
+    (folder / "mine.parquet").write_bytes(b"changed since")
+    assert find_changed(folder) is None
