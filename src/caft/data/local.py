@@ -146,7 +146,7 @@ def read_files(config: LocalConfig) -> dict[str, Table]:
     """The rows of every file that `config` names, by split."""
     if config.train_path is None:
         raise UserError(
-            f"dataset.train_path is not set; dataset=local needs one file ({', '.join(READERS)}), "
+            f"dataset.train_path is not set; dataset={config.name} needs one file ({', '.join(READERS)}), "
             "such as dataset.train_path=questions.jsonl"
         )
     paths = {
