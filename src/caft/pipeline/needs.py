@@ -72,7 +72,7 @@ def describe_whole_time(plan: Sequence[PlannedStage], rates: Rates) -> str:
     if len(unknown) == len(running):
         return (
             f"{_NO_RATE}: the store has no finished stage of this model and kind yet; run with "
-            "fewer questions first"
+            "fewer questions first, such as dataset.train=50"
         )
     whole = duration(most) if least == most else f"{duration(least)} to {duration(most)}"
     without = f", without {', '.join(unknown)}, whose pace is {_NO_RATE}" if unknown else ""
