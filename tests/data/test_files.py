@@ -169,7 +169,7 @@ def test_a_csv_without_a_header_is_called_that(tmp_path: Path) -> None:
         assert "a.csv:1 is not a header" in str(error.value)
         assert len(str(error.value)) < 250
     table = read_table(write(tmp_path, "b.csv", "Prompt,Reply\nx,y\n"), "key")
-    said = "has neither question nor answer; it has Prompt, Reply; give k=NAME l=NAME; if that is a row"
+    said = "has neither question nor answer; it has Prompt, Reply; give k=NAME l=NAME; if that is"
     with pytest.raises(UserError, match=said):
         refuse_missing_columns(table, {"k": "question", "l": "answer"})
 

@@ -152,7 +152,7 @@ def test_only_a_text_is_advised_to_be_quoted(word: str) -> None:
 def test_words_that_a_shell_has_taken_apart_are_put_together(
     words: tuple[str, ...], advised: str
 ) -> None:
-    with pytest.raises(UserError, match="(quote both: |write )(.+?)(, without spaces)?$") as error:
+    with pytest.raises(UserError, match=r"quote both: |without spaces") as error:
         compose(["dataset=text", *words])
     (said,) = re.findall(r"(?:quote both: |; write )(.+?)(?:, without spaces)?$", str(error.value))
     (pasted,) = shlex.split(said)

@@ -710,6 +710,15 @@ def test_a_folder_without_jobs_is_refused_in_one_line(
 ) -> None:
     with pytest.raises(UserError, match="holds no job of a sweep"):
         write_sweep_report(tmp_path)
+    (tmp_path / "multirun" / "mine").mkdir(parents=True)
+    (tmp_path / "multirun" / "mine" / "jobs.json").write_text("{}")
+    with pytest.raises(UserError, match=r"above its jobs; below it: .*multirun/mine$"):
+        write_sweep_report(tmp_path)
+    (tmp_path / "run").mkdir()
+    for name in ("run.log", "report.html"):
+        (tmp_path / "run" / name).touch()
+    with pytest.raises(UserError, match=r"is one run, and its page is there: .*run/report\.html; "):
+        write_sweep_report(tmp_path / "run")
     assert main([str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -96,8 +96,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
 """What trl, transformers, axolotl, LLaMA-Factory and lm-eval call it, and what it is here."""
 
 _OTHER_OPTIONS = {
-    "model": "any other model is a folder, as model.path={name} model.name={last}, or on the hub, as "
-    "model=phi3 model.id={name} model.name={last} model.revision=main",
+    "model": "any other model is a folder, as model.path={name} model.name={last}, or on the hub, "
+    "as model=phi3 model.id={name} model.name={last} model.revision=main",
     "dataset": "your own file is dataset=local dataset.train_path={name}, one of the hub is "
     "dataset=hub dataset.id={name}",
     "teacher": "another model is teacher=openai teacher.model={name}",
@@ -113,7 +113,8 @@ def suggest_setting(owner: str, key: str, names: Collection[str]) -> str:
         near = difflib.get_close_matches(key, names, n=1, cutoff=_SURELY_MEANT)
         ends = [name for name in names if name.endswith(f"_{key}")][:1]
         meant = _pick([f"{owner}.{name}" for name in near or ends])
-        return f"{meant}{_name_other_kinds(owner, key)}"
+        others = _name_other_kinds(owner, key)
+        return f"{meant} {others.removeprefix('; ')}".rstrip() if meant else others
     meant = [*ALIASES.get(key, ()), *(each for each in known if each.endswith(f".{key}"))]
     inside = [each for each in meant if each.startswith(f"{owner}.") or not owner]
     if near := _pick(inside or (meant if owner in known else ())):

@@ -236,9 +236,7 @@ def _tuning_part(config: RunConfig, tuned: Tuned) -> list[TuningPart]:
                 "best": max(measured, default=None),
                 "final": measured[-1] if measured else None,
                 "questions": questions_asked(numbers.curve),
-                "selected": best
-                if config.tuning.select is Select.best and best
-                else numbers.epochs,
+                "selected": (config.tuning.select is Select.best and best) or numbers.epochs,
                 "dropped": len(numbers.dropped),
                 "dropped_ids": numbers.dropped,
             }

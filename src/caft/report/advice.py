@@ -31,9 +31,9 @@ def suggest_next(summary: Summary) -> Step:
         return Step("Look for a smaller difference with more seeds:", repeat_with_seeds(summary))
     if routes_by_class(summary):
         return Step("Test the routing against its control:", compare_with_control(summary))
-    if command := compare_methods(summary):
-        return Step("Compare with routing:", command)
-    return Step("See whether other seeds agree:", repeat_with_seeds(summary))
+    command = compare_methods(summary)
+    why = "Compare with routing:" if command else "See whether other seeds agree:"
+    return Step(why, command or repeat_with_seeds(summary))
 
 
 def _go_on(summary: Summary) -> Step:

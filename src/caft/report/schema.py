@@ -204,7 +204,7 @@ class StagePart(TypedDict):
 
 
 class MethodPart(TypedDict):
-    """The stages in order; `loss` where it is not `ce`, `untaught` if teacher=worked has nothing."""
+    """The stages in order; `loss` if it is not `ce`, `untaught` if the teacher had no solution."""
 
     name: str
     stages: list[StagePart]
