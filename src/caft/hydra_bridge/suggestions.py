@@ -110,11 +110,7 @@ def suggest_setting(owner: str, key: str, names: Collection[str]) -> str:
     """A hint at the setting that `owner`.`key` is meant to be; `names` are those of `owner`."""
     known = dial_types()
     if f"{owner}.{key}" in known:
-        near = difflib.get_close_matches(key, names, n=1, cutoff=_SURELY_MEANT)
-        ends = [name for name in names if name.endswith(f"_{key}")][:1]
-        meant = _pick([f"{owner}.{name}" for name in near or ends])
-        others = _name_other_kinds(owner, key)
-        return f"{meant} {others.removeprefix('; ')}".rstrip() if meant else others
+        return _name_own_or_other(owner, key, names)
     meant = [*ALIASES.get(key, ()), *(each for each in known if each.endswith(f".{key}"))]
     inside = [each for each in meant if each.startswith(f"{owner}.") or not owner]
     if near := _pick(inside or (meant if owner in known else ())):
@@ -140,6 +136,14 @@ def suggest_option(group: str, option: str) -> str:
     if not form or not named:
         return ""
     return f"; {form.format(name=option, last=option.rstrip('/').rpartition('/')[2])}"
+
+
+def _name_own_or_other(group: str, key: str, names: Collection[str]) -> str:
+    """A near name of the chosen option goes before the options that have the key itself."""
+    near = difflib.get_close_matches(key, names, n=1, cutoff=_SURELY_MEANT)
+    near = near or [name for name in names if name.endswith(f"_{key}")]
+    meant, others = _pick([f"{group}.{name}" for name in near[:1]]), _name_other_kinds(group, key)
+    return f"{meant} {others.removeprefix('; ')}".rstrip() if meant else others
 
 
 def _name_other_kinds(group: str, key: str) -> str:

@@ -91,7 +91,10 @@ def read_answers(folder: Path) -> list[str]:
     """What the sweep asks and has answered, as the summary that was written says it."""
     summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     if not summary["arms"]:
-        return ["No job has been evaluated yet."]
+        missing = [f"{n} {state}" for state, n in summary["counts"].items() if state != FINISHED]
+        done = summary["counts"].get(FINISHED, 0)
+        jobs = f"{done} of {count_of(len(summary['jobs']), 'job')} are done ({', '.join(missing)})"
+        return [f"{jobs}; the same command goes on." if missing else "No job has been evaluated."]
     found = [part for part in summary["answers"] if not part["answer"].startswith(UNDEFINED)]
     return [f"{part['asked']} {part['answer']}" for part in found]
 
