@@ -145,6 +145,10 @@ REFUSED = {
     "blanks around =": ("method = sft", "write it as method=sft\n"),
     "the same, quoted": ('method =" sft"', "write it as method=sft\n"),
     "bracket for a number": ("dataset.prompt.shots=[", "'dataset.prompt.shots=['; give a"),
+    "a folder for an option": (
+        "model=mine/small",
+        "no model 'mine/small'; any other model is a folder",
+    ),
     "capitals": ("model=TINY", "did you mean tiny?"),
     "no key=value": ("foo", "cannot read 'foo'", "key=value"),
     "a setting without =": ("until", "cannot read 'until'; write until=VALUE, without spaces\n"),

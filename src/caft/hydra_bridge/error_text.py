@@ -289,7 +289,10 @@ def _explain_choice(error: MissingConfigException) -> str:
         return _first_line(error)
     if own := _find_other_ending(group, option):
         return f"{own} is not read, since its name does not end in .yaml; rename it"
-    hint = did_you_mean(option, options) or suggest_option(group, option)
+    form = suggest_option(group, option)
+    if form and ("/" in option or Path(option).is_dir()):
+        return f"no {group} {option!r}{form}; there are {', '.join(options)}"
+    hint = did_you_mean(option, options) or form
     if option in _WITH_EXTRA_SWEEP:
         hint = f"; the others come with: {install_hint('sweep')}"
     return f"no {group} {option!r}; there are {', '.join(options)}{hint}"
