@@ -40,7 +40,7 @@ class Range(NamedTuple):
 
 def usd_form(usd: float) -> str:
     """The format of a sum of about so many USD: cents, or below one dollar their hundredths."""
-    return ",.2f" if usd > 1 else ".4f"
+    return ",.2f" if usd >= 1 else ".4f"
 
 
 NOTHING = Range(0.0, 0.0, 0.0)
