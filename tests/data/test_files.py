@@ -169,7 +169,8 @@ def test_a_csv_without_a_header_is_called_that(tmp_path: Path) -> None:
         assert "a.csv:1 is not a header" in str(error.value)
         assert len(str(error.value)) < 250
     table = read_table(write(tmp_path, "b.csv", "Prompt,Reply\nx,y\n"), "key")
-    with pytest.raises(UserError, match="it has Prompt, Reply; if that is a row like the others"):
+    said = "has neither question nor answer; it has Prompt, Reply; give k=NAME l=NAME; if that is"
+    with pytest.raises(UserError, match=said):
         refuse_missing_columns(table, {"k": "question", "l": "answer"})
 
 
@@ -178,6 +179,8 @@ def test_names_in_another_case_are_adopted_where_they_are_clear(tmp_path: Path) 
     adopted = adopt_names(table, ["question", "answer", "A", "missing"])
     assert adopted.columns == ("question", "answer", "a", "A")
     assert adopted.rows[0].values == {"question": "x", "answer": "y", "a": "1", "A": "2"}
+    with pytest.raises(UserError, match="no such column; it has QUESTION, Answer, a, A"):
+        refuse_missing_columns(adopted, {"dataset.columns.rationale": "missing"})
     assert adopt_names(table, ["QUESTION"]) is table
     assert adopt_names(table, ["QUESTION", "question"]) is table
 

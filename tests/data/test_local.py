@@ -402,6 +402,8 @@ def test_no_file_and_an_unknown_kind() -> None:
         UserError, match=r"dataset\.train_path is not set.*\.jsonl, \.csv, \.parquet, \.json"
     ):
         load_questions(LocalConfig(name="local"))
+    with pytest.raises(UserError, match="dataset=text needs one file"):
+        load_questions(LocalConfig(name="text"))
     with pytest.raises(
         UserError,
         match="give one of arithmetic, gsm8k, gsm_symbolic, hub, local, medmcqa, mixed, mmlu_pro",

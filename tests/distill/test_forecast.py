@@ -23,8 +23,8 @@ def test_without_history_four_bytes_make_a_token():
     assert forecast.usd.likely == pytest.approx(600e-6 + 1462e-5)
     assert forecast.usd.high == pytest.approx(2400e-6 + 6000e-5)
     assert forecast.line() == (
-        "2 questions, 0 replies in the ledger; about 2 (2 to 6) calls, about 600 (480 to 2400) "
-        "tokens in, about 1462 (366 to 6000) tokens out, about 0.0152 (0.0041 to 0.0624) USD"
+        "2 questions, 0 replies in the ledger; about 2 (2 to 6) calls, about 600 (480 to 2,400) "
+        "tokens in, about 1,462 (366 to 6,000) tokens out, about 0.0152 (0.0041 to 0.0624) USD"
     )
 
 

@@ -249,8 +249,9 @@ def test_the_forecast_names_both_prices_and_leaves_out_what_is_in_a_batch(server
     assert note.startswith("set teacher.batch=true to take the batch's replies; ")
     assert forecast_rationales(
         pool, teacher=replace(teacher, budget_usd=0.006), **given
-    ).note.endswith(
-        "teacher.budget_usd=0.006 leaves 0.0010 USD"  # 20 replies at 0.00025 are reserved
+    ).note.endswith(  # 20 replies at 0.00025 are reserved
+        "teacher.budget_usd=0.006 leaves 0.0010 USD, and about 0.0025 are needed: the run would "
+        "stop there and keep what it bought"
     )
     assert not server.log
 
@@ -277,12 +278,21 @@ def test_the_forecast_sends_nothing_and_knows_the_ledger(server, tmp_path):
     # 25 replies of 10 tokens cost 250e-6 USD, five more 50e-6.
     for calls, usd, note in (
         (30, 301e-6, ""),
-        (28, 301e-6, "teacher.max_calls=28 leaves 3 calls"),
-        (None, 251e-6, "teacher.budget_usd=0.000251 leaves 0.0000 USD"),
+        (28, 301e-6, "teacher.max_calls=28 leaves 3 calls, and about 5 are needed"),
+        (
+            None,
+            251e-6,
+            "teacher.budget_usd=0.000251 leaves 0.0000 USD, and about 0.0001 are needed",
+        ),
     ):
         teacher.max_calls, teacher.budget_usd = calls, usd
-        assert forecast().note == note
-    assert forecast().line().endswith("USD; teacher.budget_usd=0.000251 leaves 0.0000 USD")
+        stops = ": the run would stop there and keep what it bought"
+        assert forecast().note == (note and note + stops)
+    assert forecast().line().endswith("about 0.0001 are needed" + stops)
+    teacher.attempts, teacher.max_calls, teacher.budget_usd = 2, 45, None
+    assert forecast().note == (
+        "teacher.max_calls=45 leaves 20 calls, enough for the likely cost and not for the highest"
+    )
 
 
 def test_the_forecast_counts_what_is_asked_again(server, tmp_path):

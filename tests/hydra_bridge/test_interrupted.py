@@ -48,7 +48,8 @@ def test_while_the_command_is_read(
     monkeypatch.setattr(command, "start_hydra", interrupt_omegaconf)
     assert main(interrupt_omegaconf, ["model=tiny"]) == 130
     said = capsys.readouterr().err
-    assert said == "stopped by SIGINT; the same command resumes from the finished stages\n"
+    kept = "what is bought and finished is kept, and the same command goes on"
+    assert said == f"stopped by SIGINT; {kept}\n"
 
 
 @pytest.mark.parametrize("when", ["while its config is built", "while it runs", "before either"])

@@ -142,6 +142,24 @@ def test_only_a_text_is_advised_to_be_quoted(word: str) -> None:
     assert str(error.value).endswith("; add -m to sweep over its values")
 
 
+@pytest.mark.parametrize(
+    ("words", "advised"),
+    [
+        (("dataset.train_path=my", "own", "q.csv"), "dataset.train_path=my own q.csv"),
+        (("dataset.train_path=", "q.csv"), "dataset.train_path=q.csv"),
+    ],
+)
+def test_words_that_a_shell_has_taken_apart_are_put_together(
+    words: tuple[str, ...], advised: str
+) -> None:
+    with pytest.raises(UserError, match=r"quote both: |without spaces") as error:
+        compose(["dataset=text", *words])
+    (said,) = re.findall(r"(?:quote both: |; write )(.+?)(?:, without spaces)?$", str(error.value))
+    (pasted,) = shlex.split(said)
+    path = compose(["dataset=text", pasted]).dataset.train_path  # type: ignore[attr-defined]
+    assert f"dataset.train_path={path}" == advised
+
+
 def test_an_advised_list_member_and_a_list_with_references_are_read() -> None:
     with pytest.raises(UserError, match=r"write dataset\.columns\.options\.0=Z$") as error:
         compose([*LOCAL, "dataset.columns.options[0]=Z"])

@@ -268,6 +268,7 @@ def test_what_no_stage_has_told_is_not_known(open_small: Open) -> None:
     assert times["score"] == "not known"
     assert times["split"] == ""
     assert dict(needs)["Time"].startswith("not known: the store has no finished stage")
+    assert dict(needs)["Time"].endswith("first, such as dataset.train=4")  # half of them
     assert dict(needs)["Memory"].startswith("not known")  # the tiny model is not made yet
     assert dict(needs)["Download"] == "nothing"
 

@@ -107,6 +107,15 @@ def test_scores_are_not_lost_with_an_estimate_that_is_missing(
     }  # fmt: skip
 
 
+def test_a_teacher_without_anything_to_teach_is_told(open_small: Open) -> None:
+    workspace = open_small("until=score")
+    results = RunResults(scored=score_in_order(workspace.every_question))
+    assert "untaught" not in summarise(workspace, results)["method"]
+    train = [replace(question, rationale=" ") for question in workspace.questions.train]
+    workspace = replace(workspace, questions=replace(workspace.questions, train=train))
+    assert summarise(workspace, results)["method"]["untaught"] is True
+
+
 def test_every_part_comes_from_the_stage_that_found_it(open_small: Open) -> None:
     workspace = open_small(TWO_STAGES)
     scored: Scored = score_in_order(workspace.every_question)

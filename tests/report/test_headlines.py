@@ -305,8 +305,16 @@ def test_the_next_step_follows_from_what_was_found(sample: Any) -> None:
     summary["method"]["stages"] = [{"targets": everything, "epochs": 1, "examples": 9}]
     assert "method=sft,distill,complexity_aware" in suggest_next(summary).command
     assert find_headlines(summary)[1].figure == "no routing"
-    # The base model alone, evaluated to the end.
+    # A teacher that has nothing to teach: what it cannot run is not proposed.
+    summary["method"]["untaught"] = True
+    routing = find_headlines(summary)[1]
+    assert routing.command == ""
+    assert "teacher=openai teacher.model=MODEL" in routing.detail
+    assert suggest_next(summary).command.endswith("teacher=openai seed=1,2,3")
     summary["accuracy"] |= {"tuned": None}
+    assert "method=sft seed=1,2,3" in suggest_next(summary).command
+    # The base model alone, evaluated to the end.
+    del summary["method"]["untaught"]
     assert "method=sft,distill,complexity_aware" in suggest_next(summary).command
     summary["accuracy"] = None
     assert suggest_next(summary).command.endswith("dry_run=true")

@@ -705,11 +705,32 @@ def test_of_two_equal_jobs_the_one_that_finished_last_counts(
     assert any("1 job left out: another one" in warning for warning in found.summary["warnings"])
 
 
+def test_a_sweep_without_a_finished_job_says_how_far_its_jobs_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = ("stopped", "not started", "not started")
+    jobs = [{"number": n, "folder": f"{n}", "state": state} for n, state in enumerate(states)]
+    (tmp_path / "jobs.json").write_text(json.dumps({"jobs": jobs}))
+    assert main([str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "0 of 3 jobs are done (1 stopped, 2 not started); the same command goes on." in said
+    assert "Undefined" not in said
+
+
 def test_a_folder_without_jobs_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="holds no job of a sweep"):
         write_sweep_report(tmp_path)
+    (tmp_path / "multirun" / "mine").mkdir(parents=True)
+    (tmp_path / "multirun" / "mine" / "jobs.json").write_text("{}")
+    with pytest.raises(UserError, match=r"above its jobs; below it: .*multirun/mine$"):
+        write_sweep_report(tmp_path)
+    (tmp_path / "run").mkdir()
+    for name in ("run.log", "report.html"):
+        (tmp_path / "run" / name).touch()
+    with pytest.raises(UserError, match=r"is one run, and its page is there: .*run/report\.html; "):
+        write_sweep_report(tmp_path / "run")
     assert main([str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

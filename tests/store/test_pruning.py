@@ -178,8 +178,11 @@ def test_damaged_artefacts_are_listed_and_pruned(
 ) -> None:
     folder = make(tmp_path).folder
     DAMAGES[how](folder / "manifest.json")
+    assert main(["list", "--path", str(tmp_path)]) == 0
+    listed = capsys.readouterr().out
     assert main(["--path", str(tmp_path), "list"]) == 0
     out = capsys.readouterr().out
+    assert out == listed
     assert "0 artefacts" in out
     assert f"{folder.name}" in out
     assert "damaged, made again by the next run that needs it" in out

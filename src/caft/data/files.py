@@ -63,13 +63,15 @@ class Row:
 class Table:
     """A file's rows, and all column names that any row has, in order of appearance.
 
-    Where columns share a name (`repeated`), the rows have the values of the last one.
+    Where columns share a name (`repeated`), the rows have the values of the last one. `header` has
+    the file's own names where they were adopted in another case.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: Sequence[Row]
     repeated: frozenset[str] = frozenset()
+    header: tuple[str, ...] = ()
 
 
 Read: TypeAlias = tuple[Sequence[Row], frozenset[str]]
@@ -310,14 +312,23 @@ def refuse_missing_columns(
             f"{table.name}:1 is not a header: {show(cell)} is not a column name; put a line of "
             f"names above the rows, such as {','.join(wanted.values())}"
         )
-    all_missing = len(missing) == len(wanted) and _has_header(table)
-    for key, column in missing.items():
-        near = difflib.get_close_matches(column, table.columns, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+    near = {key: difflib.get_close_matches(missing[key], table.columns, n=1) for key in missing}
+    held = show_names(table.header or table.columns) or "no column with a name"
+    all_missing = len(missing) == len(wanted) and _has_header(table) and not any(near.values())
+    end = _HEADER_ADVICE if all_missing else ""
+    # Whether there are options shows where the question and the answer are found.
+    several = [key for key in missing if not key.startswith("dataset.columns.options")]
+    if len(several) > 1:
+        given = (f"{key}={next(iter(near[key]), 'NAME')}" for key in several)
         raise UserError(
-            f"{key} is {column!r}, but {table.name} has no such column; {hint}it has "
-            f"{show_names(table.columns) or 'no column with a name'}{advice.get(key, '')}"
-            f"{_HEADER_ADVICE if all_missing and not near else ''}"
+            f"{table.name} has neither {' nor '.join(missing[key] for key in several)}; it has "
+            f"{held}; give {' '.join(given)}{end}"
+        )
+    for key, column in missing.items():
+        hint = f"did you mean {near[key][0]!r}? " if near[key] else ""
+        raise UserError(
+            f"{key} is {column!r}, but {table.name} has no such column; {hint}it has {held}"
+            f"{advice.get(key, '')}{end}"
         )
     for key, column in wanted.items():
         if column in table.repeated:
@@ -365,4 +376,5 @@ def adopt_names(table: Table, names: Sequence[str]) -> Table:
             for row in table.rows
         ),
         frozenset(renamed[column] for column in table.repeated),
+        table.header or table.columns,
     )

@@ -146,8 +146,8 @@ def read_files(config: LocalConfig) -> dict[str, Table]:
     """The rows of every file that `config` names, by split."""
     if config.train_path is None:
         raise UserError(
-            f"dataset.train_path is not set; dataset=local needs one file ({', '.join(READERS)}), "
-            "such as dataset.train_path=questions.jsonl"
+            f"dataset.train_path is not set; dataset={config.name} needs one file "
+            f"({', '.join(READERS)}), such as dataset.train_path=questions.jsonl"
         )
     paths = {
         "train": config.train_path,

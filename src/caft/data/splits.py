@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from caft.packed import values_of
 from caft.records import Question, describe_content
 
 
@@ -30,6 +31,11 @@ class QuestionSplits:
         yield "train", self.train
         yield "validation", self.validation
         yield "test", self.test
+
+    @property
+    def solved(self) -> int:
+        """How many training questions have a worked solution."""
+        return sum(bool(text and text.strip()) for text in values_of(self.train, "rationale"))
 
     @property
     def fingerprint(self) -> str:

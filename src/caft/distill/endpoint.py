@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from caft.distill.accept import judge_reply
-from caft.distill.forecast import Asked, CostForecast, Range, forecast_cost
+from caft.distill.forecast import Asked, CostForecast, Range, forecast_cost, usd_form
 from caft.distill.inputs import DistillInputs, from_reply
 from caft.errors import count_of
 from caft.records import Rationale
@@ -262,14 +262,23 @@ def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spen
         left = max(0.0, endpoint.budget_usd - spent.usd - spent.unsure_usd - spent.reserved_usd)
         if forecast.usd.high > left:
             budget = f"{endpoint.group}.budget_usd={endpoint.budget_usd:g}"
-            notes.append(f"{budget} leaves {left:.4f} USD")
+            lack = _describe_lack(forecast.usd.likely, left, usd_form(forecast.usd.likely))
+            notes.append(f"{budget} leaves {left:{usd_form(left)}} USD, {lack}")
     if endpoint.max_calls is not None:
         calls = max(0, endpoint.max_calls - spent.calls)
         if forecast.calls.high > calls:
             notes.append(
-                f"{endpoint.group}.max_calls={endpoint.max_calls} leaves {count_of(calls, 'call')}"
+                f"{endpoint.group}.max_calls={endpoint.max_calls} leaves "
+                f"{count_of(calls, 'call')}, {_describe_lack(forecast.calls.likely, calls, ',.0f')}"
             )
-    return " and ".join(notes)
+    return "; and ".join(notes)
+
+
+def _describe_lack(likely: float, left: float, form: str) -> str:
+    """What follows where a cap leaves so much, and it is not sure that it is enough."""
+    if likely <= left:
+        return "enough for the likely cost and not for the highest"
+    return f"and about {likely:{form}} are needed: the run would stop there and keep what it bought"
 
 
 def _read_ledger(

@@ -38,6 +38,11 @@ class Range(NamedTuple):
         return f"about {self.likely:{form}} ({self.low:{form}} to {self.high:{form}})"
 
 
+def usd_form(usd: float) -> str:
+    """The format of a sum of about so many USD: cents, or below one dollar their hundredths."""
+    return ",.2f" if usd >= 1 else ".4f"
+
+
 NOTHING = Range(0.0, 0.0, 0.0)
 
 
@@ -73,14 +78,16 @@ class CostForecast:
         """One line for a person."""
         if not self.asked:
             return "; ".join(filter(None, (count_of(self.questions, "question"), self.note)))
-        usd = "USD unknown" if self.usd is None else f"{self.usd.text('.4f')} USD"
-        calls = self.calls.text(".0f")
+        usd = "USD unknown"
+        if self.usd is not None:
+            usd = f"{self.usd.text(usd_form(self.usd.likely))} USD"
+        calls = self.calls.text(",.0f")
         out = f", {self.in_batch:,} in a batch that is out" if self.in_batch else ""
         return (
             f"{count_of(self.questions, 'question')}, {count_of(self.from_ledger, 'reply')} in the "
             f"ledger{out}; {calls} {noun_of(1 if calls == '1' else 2, 'call')}, "
-            f"{self.prompt_tokens.text('.0f')} tokens in, "
-            f"{self.completion_tokens.text('.0f')} tokens out, {usd}"
+            f"{self.prompt_tokens.text(',.0f')} tokens in, "
+            f"{self.completion_tokens.text(',.0f')} tokens out, {usd}"
             f"{self.note and '; ' + self.note}"
         )
 

@@ -35,7 +35,7 @@ from caft.hydra_bridge.error_text import explain, name_references
 from caft.hydra_bridge.further import expand_further
 from caft.hydra_bridge.jobs import Start, start_child
 from caft.hydra_bridge.nodes import follow, is_follower, leading, refuse_sweep_of_launcher
-from caft.hydra_bridge.overrides import type_overrides
+from caft.hydra_bridge.overrides import refuse_dashes, type_overrides
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
 from caft.hydra_bridge.sweep import run_dry, run_sweep
@@ -61,7 +61,7 @@ def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = sta
     with leading():
         return end_on_signals(
             partial(_answer, run, words, start),
-            "the same command resumes from the finished stages",
+            "what is bought and finished is kept, and the same command goes on",
         )
 
 
@@ -100,6 +100,7 @@ def _read_words(
 ) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """Hydra's parser, and what the words say to it."""
     refuse_empty_words(arguments)
+    refuse_dashes(arguments)
     parser = get_args_parser()
     parser.error = refuse_flags
     parser.allow_abbrev = False

@@ -99,7 +99,7 @@ def _explain_hydra(error: HydraException) -> str:
         case OverrideParseException():
             return f"cannot read {error.override!r}; {_show_readable(str(error.override))}"
         case ConfigCompositionException() if "--multirun" in str(error):
-            return f"{_first_line(error)}; {_show_unambiguous(_first_line(error))}"
+            return _explain_several(_first_line(error))
     there = r"\1 is there already; set it without +, as in \1=..."
     return _ALREADY.sub(there, _first_line(error))
 
@@ -142,8 +142,25 @@ def _show_one(key: str, text: str) -> str:
     return f"write it as {show_form(key, text)}"
 
 
-def _show_unambiguous(line: str) -> str:
-    key, _, value = line.partition("'")[2].removesuffix("'").partition("=")
+def _explain_several(line: str) -> str:
+    """Values with a comma between, without -m; two numbers may be one."""
+    override = line.partition("'")[2].removesuffix("'")
+    key, _, value = override.partition("=")
+    kinds = dial_types().get(key.lstrip("+"), set())
+    whole, comma, rest = value.partition(",")
+    if not (comma and whole.isdigit() and rest.isdigit()) or not kinds <= {int, float} or not kinds:
+        return f"{line}; {_show_unambiguous(key, value)}"
+    one = f"{whole}.{rest} for a decimal" if float in kinds else ""
+    if float not in kinds and len(rest) == len("000"):
+        one = f"{whole}{rest} for a number of thousands"
+    if not one:
+        return f"{line}; {_show_unambiguous(key, value)}"
+    return (
+        f"{override} is two values, {whole} and {rest}; write {one}, or add -m to sweep over both"
+    )
+
+
+def _show_unambiguous(key: str, value: str) -> str:
     if hint := _name_settings(key.lstrip("+")):
         return hint
     one_text = holds_text(key.lstrip("+")) and value.isprintable()
@@ -272,7 +289,10 @@ def _explain_choice(error: MissingConfigException) -> str:
         return _first_line(error)
     if own := _find_other_ending(group, option):
         return f"{own} is not read, since its name does not end in .yaml; rename it"
-    hint = did_you_mean(option, options) or suggest_option(group, option)
+    form = suggest_option(group, option)
+    if form and ("/" in option or Path(option).is_dir()):
+        return f"no {group} {option!r}{form}; there are {', '.join(options)}"
+    hint = did_you_mean(option, options) or form
     if option in _WITH_EXTRA_SWEEP:
         hint = f"; the others come with: {install_hint('sweep')}"
     return f"no {group} {option!r}; there are {', '.join(options)}{hint}"

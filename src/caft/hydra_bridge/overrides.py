@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from functools import cache
+from itertools import takewhile
 from typing import get_args, get_origin, get_type_hints
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -82,7 +83,36 @@ def holds_text(key: str) -> bool:
 
 def type_overrides(overrides: Iterable[str]) -> list[str]:
     """The overrides as Hydra reads them, in today's names, each by the type of its setting."""
-    return [_type_override(override) for override in rename_overrides(overrides)]
+    words = [*overrides]
+    for place, word in enumerate(words):
+        if "=" not in word and not word.startswith("~") and word.isprintable():
+            raise UserError(f"cannot read {word!r}; {_mend_word(words, place)}")
+    return [_type_override(override) for override in rename_overrides(words)]
+
+
+def _mend_word(words: Sequence[str], place: int) -> str:
+    """What a word without = was probably meant to be, by its neighbours."""
+    if _is_setting(words[place]):
+        return f"write {words[place]}=VALUE, without spaces"
+    key, equals, begun = words[place - 1].partition("=") if place else ("", "", "")
+    if not equals or not holds_text(key.lstrip("+")):
+        return "write key=value"
+    text = " ".join([begun, *takewhile(lambda word: "=" not in word, words[place:])])
+    if not begun:
+        return f"write {key}={text.strip()}, without spaces"
+    return f"if it belongs to {words[place - 1]}, quote both: {show_form(key, text)}"
+
+
+def refuse_dashes(words: Iterable[str]) -> None:
+    """UserError for a setting that is written as a flag."""
+    for word in words:
+        name, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and _is_setting(name):
+            raise UserError(f"settings have no dashes: {name}={value if equals else 'VALUE'}")
+
+
+def _is_setting(name: str) -> bool:
+    return name in dial_types() or _is_group(name)
 
 
 def _type_override(override: str) -> str:

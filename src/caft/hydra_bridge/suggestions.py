@@ -96,19 +96,21 @@ ALIASES: dict[str, tuple[str, ...]] = {
 """What trl, transformers, axolotl, LLaMA-Factory and lm-eval call it, and what it is here."""
 
 _OTHER_OPTIONS = {
-    "model": "any other model is a folder, as model.path={name}, or on the hub, as "
-    "model=phi3 model.id={name} model.name={last} model.revision=main",
+    "model": "any other model is a folder, as model.path={name} model.name={last}, or on the hub, "
+    "as model=phi3 model.id={name} model.name={last} model.revision=main",
     "dataset": "your own file is dataset=local dataset.train_path={name}, one of the hub is "
     "dataset=hub dataset.id={name}",
     "teacher": "another model is teacher=openai teacher.model={name}",
 }
+
+_SURELY_MEANT = 0.8
 
 
 def suggest_setting(owner: str, key: str, names: Collection[str]) -> str:
     """A hint at the setting that `owner`.`key` is meant to be; `names` are those of `owner`."""
     known = dial_types()
     if f"{owner}.{key}" in known:
-        return _name_other_kinds(owner, key)
+        return _name_own_or_other(owner, key, names)
     meant = [*ALIASES.get(key, ()), *(each for each in known if each.endswith(f".{key}"))]
     inside = [each for each in meant if each.startswith(f"{owner}.") or not owner]
     if near := _pick(inside or (meant if owner in known else ())):
@@ -133,7 +135,15 @@ def suggest_option(group: str, option: str) -> str:
     named = option.isprintable() and not set(option) & set(" =,'\"")
     if not form or not named:
         return ""
-    return f"; {form.format(name=option, last=option.rpartition('/')[2])}"
+    return f"; {form.format(name=option, last=option.rstrip('/').rpartition('/')[2])}"
+
+
+def _name_own_or_other(group: str, key: str, names: Collection[str]) -> str:
+    """A near name of the chosen option goes before the options that have the key itself."""
+    near = difflib.get_close_matches(key, names, n=1, cutoff=_SURELY_MEANT)
+    near = near or [name for name in names if name.endswith(f"_{key}")]
+    meant, others = _pick([f"{group}.{name}" for name in near[:1]]), _name_other_kinds(group, key)
+    return f"{meant} {others.removeprefix('; ')}".rstrip() if meant else others
 
 
 def _name_other_kinds(group: str, key: str) -> str:

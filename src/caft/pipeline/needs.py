@@ -51,7 +51,7 @@ def list_needs(
     workspace: Workspace, plan: Sequence[PlannedStage], rates: Rates
 ) -> Iterator[tuple[str, str]]:
     """Time, memory and downloads, each with its name."""
-    yield "Time", describe_whole_time(plan, rates)
+    yield "Time", describe_whole_time(plan, rates, len(workspace.questions.train))
     tuned = [each.load for each in plan if each.kind is StageKind.tune and each.state == RUNS]
     longest = [load.longest for load in tuned if load]
     # Rationales that are not there yet may be longer than all that is known.
@@ -59,7 +59,7 @@ def list_needs(
     yield "Download", describe_downloads(workspace.config)
 
 
-def describe_whole_time(plan: Sequence[PlannedStage], rates: Rates) -> str:
+def describe_whole_time(plan: Sequence[PlannedStage], rates: Rates, questions: int) -> str:
     """The sum over stages that run, and those whose pace no finished stage has told."""
     running = [stage for stage in plan if stage.state == RUNS and stage.kind]
     known = {stage.name: seconds_of(stage.load, rates) for stage in running}
@@ -72,7 +72,7 @@ def describe_whole_time(plan: Sequence[PlannedStage], rates: Rates) -> str:
     if len(unknown) == len(running):
         return (
             f"{_NO_RATE}: the store has no finished stage of this model and kind yet; run with "
-            "fewer questions first"
+            f"fewer questions first, such as dataset.train={min(50, (questions + 1) // 2)}"
         )
     whole = duration(most) if least == most else f"{duration(least)} to {duration(most)}"
     without = f", without {', '.join(unknown)}, whose pace is {_NO_RATE}" if unknown else ""

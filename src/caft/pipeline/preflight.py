@@ -203,15 +203,14 @@ def refuse_without_thinking(workspace: Workspace) -> None:
 def _check_teacher(workspace: Workspace) -> None:
     config = workspace.config
     if any(step.kind is StageKind.distill for step in list_steps(config)):
-        texts = [*values_of(workspace.questions.train, "rationale")]
-        solved = sum(bool(text and text.strip()) for text in texts)
+        solved, count = workspace.questions.solved, len(workspace.questions.train)
         targets = taught_classes(config.method)
         check_teacher(solved > 0, config.teacher, targets=targets, pays=not config.dry_run)
-        if isinstance(config.teacher, WorkedTeacherConfig) and solved < len(texts):
+        if isinstance(config.teacher, WorkedTeacherConfig) and solved < count:
             log.warning(
                 "teacher=worked: %d of %d training questions have no solution, and train no "
                 "rationale",
-                len(texts) - solved, len(texts),
+                count - solved, count,
             )  # fmt: skip
         if not config.dry_run:
             refuse_unaskable_teacher(workspace)

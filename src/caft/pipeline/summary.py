@@ -47,6 +47,7 @@ from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import Fallback
 from caft.split import SplitResult, split_questions
+from caft.teachers.config import WorkedTeacherConfig
 from caft.teachers.refusals import count_reasons
 from caft.text.config import OptionIds
 from caft.tune.config import Loss, Select, describe_targets
@@ -104,6 +105,8 @@ def build_summary(  # noqa: PLR0917
     }
     if config.tuning.loss is not Loss.ce:
         summary["method"]["loss"] = config.tuning.loss.value
+    if isinstance(config.teacher, WorkedTeacherConfig) and not questions.solved:
+        summary["method"]["untaught"] = True
     if engine:
         summary["engine"] = engine
     if forgetting:
@@ -225,7 +228,6 @@ def _tuning_part(config: RunConfig, tuned: Tuned) -> list[TuningPart]:
     parts: list[TuningPart] = []
     for numbers in tuned.numbers:
         measured, best = accuracies(numbers.curve), best_epoch(numbers.curve)
-        takes_best = config.tuning.select is Select.best
         parts.append(
             {
                 "epochs": numbers.epochs,
@@ -234,7 +236,7 @@ def _tuning_part(config: RunConfig, tuned: Tuned) -> list[TuningPart]:
                 "best": max(measured, default=None),
                 "final": measured[-1] if measured else None,
                 "questions": questions_asked(numbers.curve),
-                "selected": best if takes_best and best else numbers.epochs,
+                "selected": (config.tuning.select is Select.best and best) or numbers.epochs,
                 "dropped": len(numbers.dropped),
                 "dropped_ids": numbers.dropped,
             }

@@ -31,13 +31,16 @@ def suggest_next(summary: Summary) -> Step:
         return Step("Look for a smaller difference with more seeds:", repeat_with_seeds(summary))
     if routes_by_class(summary):
         return Step("Test the routing against its control:", compare_with_control(summary))
-    return Step("Compare with routing:", compare_methods(summary))
+    command = compare_methods(summary)
+    why = "Compare with routing:" if command else "See whether other seeds agree:"
+    return Step(why, command or repeat_with_seeds(summary))
 
 
 def _go_on(summary: Summary) -> Step:
     """For a run that has not tuned: it ended early, or its method is the base model alone."""
     if summary.get("accuracy"):
-        return Step("Compare with methods that tune:", compare_methods(summary))
+        command = compare_methods(summary) or repeat_with_seeds(summary, "method=sft")
+        return Step("Compare with methods that tune:", command)
     return Step("See what the stages after this one would cost:", rerun(summary, "dry_run=true"))
 
 

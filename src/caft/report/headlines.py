@@ -49,6 +49,10 @@ from caft.report.wording import (
 from caft.statistics import ALPHA, CHANCE_AREA, FEWEST_TO_JUDGE, WORTHWHILE_GAIN, Verdict
 
 _STRONG_AREA = 0.65
+_HOW_TO_TEACH = (
+    "To compare them, give a teacher, teacher=openai teacher.model=MODEL teacher.base_url=URL, or "
+    "in your own data the column of worked solutions: dataset.columns.rationale=NAME."
+)
 
 
 class Tone(Enum):
@@ -205,11 +209,12 @@ def _did_routing_help(summary: Summary) -> Headline | None:
     asked, answer = "Did routing help?", "Not tested here"
     classes = ", ".join(split["counts"])
     if not routes_by_class(summary):
+        command = compare_methods(summary)
         return Headline(
             asked, answer, "no routing",
             f"Routing trains a question by its class ({classes}), and this method trains all "
-            "classes alike. To compare:",
-            Tone.plain, compare_methods(summary),
+            f"classes alike. {'To compare:' if command else _HOW_TO_TEACH}",
+            Tone.plain, command,
         )  # fmt: skip
     if drawn_at_random(split["strategy"]):
         figure = "this run is the control"
@@ -230,7 +235,12 @@ def _name_rule(summary: Summary) -> str:
 
 
 def compare_methods(summary: Summary) -> str:
-    """The command that trains the questions by a method that routes and by two that do not."""
+    """The command that trains the questions by a method that routes and by two that do not.
+
+    Empty where the run's teacher could write nothing for two of them.
+    """
+    if summary["method"].get("untaught"):
+        return ""
     return repeat_with_seeds(summary, "method=sft,distill,complexity_aware")
 
 

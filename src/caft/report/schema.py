@@ -204,11 +204,12 @@ class StagePart(TypedDict):
 
 
 class MethodPart(TypedDict):
-    """The tuning stages in order. `loss` is what tokens counted by, where it is not `ce`."""
+    """The stages in order; `loss` if it is not `ce`, `untaught` if the teacher had no solution."""
 
     name: str
     stages: list[StagePart]
     loss: NotRequired[str]
+    untaught: NotRequired[bool]
 
 
 class TuningPart(TypedDict):

@@ -31,8 +31,10 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m ca
         "--path", type=Path, default=StoreConfig().folder, help="the store; default: %(default)s"
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list")
-    commands.add_parser("prune").add_argument("--days", type=_read_days, required=True)
+    parts = {name: commands.add_parser(name) for name in ("list", "prune")}
+    parts["prune"].add_argument("--days", type=_read_days, required=True)
+    for part in parts.values():  # behind the command as well; else the one before it counts
+        part.add_argument("--path", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return run_command(parser, arguments, _do)
 
 

@@ -29,6 +29,7 @@ from caft.sums import find_changed, is_finished, read_json, read_summary
 
 _OF_A_REPLY = ("question_id", "model", "mode", "correct")
 _LONGEST = 200  # characters of an error
+_SWEEPS_NAMED = 3
 _MARKS_OF_A_JOB = ("summary.json", "run.log", ".hydra")
 
 
@@ -90,7 +91,10 @@ def read_answers(folder: Path) -> list[str]:
     """What the sweep asks and has answered, as the summary that was written says it."""
     summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     if not summary["arms"]:
-        return ["No job has been evaluated yet."]
+        missing = [f"{n} {state}" for state, n in summary["counts"].items() if state != FINISHED]
+        done = summary["counts"].get(FINISHED, 0)
+        jobs = f"{done} of {count_of(len(summary['jobs']), 'job')} are done ({', '.join(missing)})"
+        return [f"{jobs}; the same command goes on." if missing else "No job has been evaluated."]
     found = [part for part in summary["answers"] if not part["answer"].startswith(UNDEFINED)]
     return [f"{part['asked']} {part['answer']}" for part in found]
 
@@ -111,16 +115,28 @@ def read_sweep(folder: Path) -> Sweep:
         raise UserError(f"there is no folder {folder}; name the folder of a sweep")
     table = _read_table(folder)
     if not table["jobs"]:
-        raise UserError(
-            f"{folder} holds no job of a sweep; name a folder that {name_command()} -m has filled, "
-            "one level above its jobs"
-        )
+        raise UserError(_explain_no_jobs(folder))
     current = [entry for entry in table["jobs"] if not entry.get("superseded")]
     return Sweep(
         name=table.get("sweep") or folder.resolve().name,
         question=table.get("question", ""),
         jobs=[_read_job(folder / entry["folder"], entry) for entry in current],
         superseded=len(table["jobs"]) - len(current),
+    )
+
+
+def _explain_no_jobs(folder: Path) -> str:
+    """Why there is nothing to report on, and what to name: of a run its page, else its sweeps."""
+    if any((folder / name).exists() for name in _MARKS_OF_A_JOB):
+        page = folder / "report.html"
+        there = f", and its page is there: {page}" if page.is_file() else ""
+        return f"{folder} is one run{there}; caft report is for sweeps"
+    tables = (table for depth in ("*", "*/*") for table in folder.glob(f"{depth}/jobs.json"))
+    sweeps = sorted(table.parent for table in tables)
+    below = f"; below it: {', '.join(map(str, sweeps[:_SWEEPS_NAMED]))}" if sweeps else ""
+    return (
+        f"{folder} holds no job of a sweep; name a folder that {name_command()} -m has filled, "
+        f"one level above its jobs{below}"
     )
 
 
