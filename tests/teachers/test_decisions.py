@@ -250,10 +250,14 @@ FAR, OPENAI = "https://far.example/v1", "https://api.openai.com/v1"
         ({"prices": {"m": DEAR}, "usd_per_million_completion_tokens": 1.0},
          PriceConfig(prompt=2.0, completion=1.0)),
         ({"base_url": FAR, "usd_per_million_completion_tokens": 1.0}, None),
+        # Behind a proxy on loopback a model may be paid for: half a price is none.
+        ({"usd_per_million_prompt_tokens": 0.5}, None),
+        ({"usd_per_million_completion_tokens": 0.5, "budget_usd": 1.0}, None),
         # A budget has something to count where either kind of token costs, be it below a dollar.
-        ({"usd_per_million_prompt_tokens": 0.5, "budget_usd": 1.0}, PriceConfig(prompt=0.5)),
-        ({"usd_per_million_completion_tokens": 0.5, "budget_usd": 1.0},
-         PriceConfig(completion=0.5)),
+        ({"usd_per_million_prompt_tokens": 0.5, "usd_per_million_completion_tokens": 0,
+          "budget_usd": 1.0}, PriceConfig(prompt=0.5)),
+        ({"usd_per_million_prompt_tokens": 0, "usd_per_million_completion_tokens": 0.5,
+          "budget_usd": 1.0}, PriceConfig(completion=0.5)),
         ({"prices": {"m": PriceConfig(prompt=0.5, completion=0.5)}, "budget_usd": 1.0},
          PriceConfig(prompt=0.5, completion=0.5)),
         ({"batch": True, "base_url": OPENAI, "prices": {"m": PriceConfig(prompt=1, completion=1)}},
@@ -288,24 +292,24 @@ def test_a_batch_whose_price_nobody_knows_is_not_bought() -> None:
 
 def test_a_reached_cap_says_by_how_much_to_raise_it() -> None:
     spent = Spending(calls=7, usd=1.0, unsure_usd=0.25)
-    told = explain_cap(endpoint(max_calls=7), spent, [0.1, 0.3], [0.5, 0.75])
+    told = explain_cap(endpoint(max_calls=7), spent, [0.5, 0.75])
     assert told == (
-        "teacher.max_calls is 7 and 7 calls were made; 2 more replies would cost about 0.4000 USD, "
+        "teacher.max_calls is 7 and 7 calls were made; 2 more replies would cost about 0.2857 USD, "
         "at most 1.2500: set teacher.max_calls=9 or more, and run again"
     )
-    one = explain_cap(endpoint(max_calls=1), Spending(calls=1), [0.5], [0.5])
+    one = explain_cap(endpoint(max_calls=1), Spending(calls=1), [0.5])
     assert one.startswith("teacher.max_calls is 1 and 1 call was made; 1 more reply would cost ")
-    told = explain_cap(endpoint(budget_usd=1.5), spent, [], [0.5, 0.75])
+    told = explain_cap(endpoint(budget_usd=1.5), spent, [0.5, 0.75])
     assert told == (
         "teacher.budget_usd is 1.5 and 1.2500 USD are spent, 0.2500 of it for calls without a "
         "response, so a call of up to 0.7500 USD does not fit; 2 more replies would cost about "
-        "1.2500 USD, at most 1.2500: set teacher.budget_usd=2.50 or more, and run again"
+        "0.2857 USD, at most 1.2500: set teacher.budget_usd=2.50 or more, and run again"
     )
     spent = Spending(usd=1.0, reserved_usd=0.25)
-    told = explain_cap(endpoint(budget_usd=1.5), spent, [], [0.5])
+    told = explain_cap(endpoint(budget_usd=1.5), spent, [0.5])
     assert "1.0000 USD are spent and up to 0.2500 are for calls under way, so a call" in told
     assert "set teacher.budget_usd=1.75 or more" in told
-    told = explain_cap(endpoint(budget_usd=1.0), Spending(usd=1.0), [], [0.5])
+    told = explain_cap(endpoint(budget_usd=1.0), Spending(usd=1.0), [0.5])
     assert "1.0000 USD are spent, so a call" in told
 
 
@@ -314,7 +318,7 @@ def test_a_reached_cap_says_by_how_much_to_raise_it() -> None:
     [(0.1, "0.10"), (0.1001, "0.11"), (0.0999, "0.099900"), (1.23e-5, "0.000013")],
 )
 def test_a_budget_that_is_named_is_enough_and_not_much_more(worst: float, enough: str) -> None:
-    told = explain_cap(endpoint(budget_usd=1e-9), Spending(), [], [worst])
+    told = explain_cap(endpoint(budget_usd=1e-9), Spending(), [worst])
     assert f"set teacher.budget_usd={enough} or more" in told
 
 

@@ -217,8 +217,8 @@ def test_prices_in_order_of_precedence():
     assert half == PriceConfig(prompt=5, completion=2)
     half = find_price(make(prices=table, usd_per_million_completion_tokens=5))
     assert half == PriceConfig(prompt=1, completion=5)
-    here = find_price(make(base_url="http://localhost", usd_per_million_prompt_tokens=5))
-    assert here == PriceConfig(prompt=5)
+    with pytest.raises(UserError, match=r"give teacher\.usd_per_million_completion_tokens \(0 wh"):
+        find_price(make(base_url="http://localhost", usd_per_million_prompt_tokens=5))
     assert find_price(make(base_url="http://localhost")) == PriceConfig()
     with pytest.raises(UserError, match=r"no price is known for m at https://api\.example"):
         find_price(make(prices={"other": PriceConfig()}))

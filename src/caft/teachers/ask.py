@@ -171,9 +171,8 @@ def _refuse_missing(workers: Workers, requests: Sequence[PreparedRequest]) -> No
     if not missing:
         return
     if workers.capped is not None:
-        bought_usd = [reply.usd for reply in workers.replies.values()]
         worst = [request.worst_usd for request in missing]
-        why = explain_cap(config, workers.capped, bought_usd, worst)
+        why = explain_cap(config, workers.capped, worst)
         raise UserError(f"{why}; {kept}")
     assert len(workers.unanswered) == len(missing), "a request was lost"
     raise UserError(

@@ -95,14 +95,14 @@ def _settings(config: EndpointConfig) -> dict[str, float | None]:
 
 
 def look_up_price(config: EndpointConfig) -> PriceConfig | None:
-    """Each of the endpoint's own price settings, else its table's, else 0 on loopback.
+    """Each of the endpoint's own price settings, else its table's; without any, 0 on loopback.
 
-    None if one is unknown. That of a batch where the teacher sends batches. UserError if a budget
+    None if one is unknown, on loopback too: who pays for a prompt forgot what a reply costs. That of a batch where the teacher sends batches. UserError if a budget
     has nothing to count, and if the price of a batch is unknown.
     """
     prompt, completion = _settings(config).values()
     known = config.prices.get(config.model or "")
-    if known is None and is_loopback(config.base_url):
+    if known is None and prompt is None and completion is None and is_loopback(config.base_url):
         known = PriceConfig()
     if known is not None:
         prompt = known.prompt if prompt is None else prompt
@@ -178,13 +178,16 @@ def worst_usd(
 def explain_cap(
     config: EndpointConfig,
     spending: Spending,
-    bought_usd: Sequence[float],
     missing_worst_usd: Sequence[float],
 ) -> str:
-    """Which cap is reached, and how it would have to be set for the replies that are missing."""
+    """Which cap is reached, and how it would have to be set for the replies that are missing.
+
+    What they would cost goes by what the ledger's calls did.
+    """
     group, missing = config.group, len(missing_worst_usd)
     worst = sum(missing_worst_usd)
-    likely = missing * sum(bought_usd) / len(bought_usd) if bought_usd else worst
+    paid = spending.usd / spending.calls if spending.calls else 0.0
+    likely = min(worst, missing * paid) if paid else worst
     cost = (
         f"{count_of(missing, 'more reply')} would cost about {likely:.4f} USD, at most {worst:.4f}"
     )
