@@ -97,8 +97,9 @@ def _settings(config: EndpointConfig) -> dict[str, float | None]:
 def look_up_price(config: EndpointConfig) -> PriceConfig | None:
     """Each of the endpoint's own price settings, else its table's; without any, 0 on loopback.
 
-    None if one is unknown, on loopback too: who pays for a prompt forgot what a reply costs. That of a batch where the teacher sends batches. UserError if a budget
-    has nothing to count, and if the price of a batch is unknown.
+    None if one is unknown, on loopback too: who gives one price has forgotten the other. That of a
+    batch where the teacher sends batches. UserError if a budget has nothing to count, and if the
+    price of a batch is unknown.
     """
     prompt, completion = _settings(config).values()
     known = config.prices.get(config.model or "")
