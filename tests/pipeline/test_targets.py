@@ -114,7 +114,10 @@ def test_the_dry_run_counts_each_kind(open_small: Open, server: FakeServer) -> N
     words = ("method=short_and_long", *ask(server), "dry_run=true", "teacher.max_calls=5")
     (line,) = (stage for stage in plan_run(open_small(*words)) if stage.name == "distill")
     assert "(2 for rationale, 4 for short_rationale): 6 questions, 0 replies" in line.work
-    assert line.note.endswith("teacher.max_calls=5 leaves 5 calls")
+    assert line.note.endswith(
+        "teacher.max_calls=5 leaves 5 calls, and about 6 are needed: the run would stop there and "
+        "keep what it bought"
+    )
     assert not server.log
 
 

@@ -316,8 +316,10 @@ def refuse_missing_columns(
     held = show_names(table.header or table.columns) or "no column with a name"
     all_missing = len(missing) == len(wanted) and _has_header(table) and not any(near.values())
     end = _HEADER_ADVICE if all_missing else ""
-    # Whether there are options shows where the question and the answer are found.
-    several = [key for key in missing if not key.startswith("dataset.columns.options")]
+    # Whether there are options shows where the question and the answer are found, and the columns of
+    # a published file are no settings.
+    columns = [key for key in missing if key.startswith("dataset.columns.")]
+    several = [key for key in columns if not key.startswith("dataset.columns.options")]
     if len(several) > 1:
         given = (f"{key}={next(iter(near[key]), 'NAME')}" for key in several)
         raise UserError(
