@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from fake_server import solve
@@ -60,6 +61,14 @@ def make(server, **dials):
     } | dials))  # fmt: skip
 
 
+def priced(completion: float) -> dict[str, Any]:
+    """Prices in USD per million tokens: a prompt is free."""
+    return {
+        "usd_per_million_prompt_tokens": 0.0,
+        "usd_per_million_completion_tokens": completion,
+    }
+
+
 # An endpoint
 
 
@@ -109,7 +118,7 @@ def test_questions_that_two_methods_share_are_bought_once(server, tmp_path):
 
 
 def test_tokens_price_and_source_are_on_the_rationale(server, tmp_path):
-    (r,) = ask_server(server, [question(1)], tmp_path, usd_per_million_completion_tokens=1e4)
+    (r,) = ask_server(server, [question(1)], tmp_path, **priced(1e4))
     assert (r.prompt_tokens, r.completion_tokens, r.usd) == (20, 10, 0.1)
     assert (r.source, r.finish_reason, r.answer) == ("fake", "stop", "A")
     with Ledger(tmp_path / "l", "fake") as ledger:
@@ -223,7 +232,7 @@ def test_what_was_withheld_for_good_is_not_asked_again(server, tmp_path):
 
 
 def test_the_forecast_names_both_prices_and_leaves_out_what_is_in_a_batch(server, tmp_path):
-    prices = {"usd_per_million_completion_tokens": 1.0, "batch_price_factor": 0.5}
+    prices = priced(1.0) | {"batch_price_factor": 0.5}
     teacher = make(server, batch=True, max_tokens=500, budget_usd=0.013, **prices)
     live = replace(teacher, batch=False)
     given = {"prompt": PromptConfig(), "ledger_path": tmp_path / "l"}
@@ -257,7 +266,7 @@ def test_the_forecast_names_both_prices_and_leaves_out_what_is_in_a_batch(server
 
 
 def test_the_forecast_sends_nothing_and_knows_the_ledger(server, tmp_path):
-    teacher = make(server, usd_per_million_completion_tokens=1.0, max_tokens=500)
+    teacher = make(server, max_tokens=500, **priced(1.0))
     pool = [question(n) for n in range(30)]
 
     def forecast():
@@ -302,7 +311,7 @@ def test_the_forecast_counts_what_is_asked_again(server, tmp_path):
     given = {"prompt": PromptConfig(), "ledger_path": tmp_path / "l"}
 
     def forecast(attempts, **dials):
-        teacher = make(server, attempts=attempts, usd_per_million_completion_tokens=1.0, **dials)
+        teacher = make(server, attempts=attempts, **priced(1.0), **dials)
         return forecast_rationales(pool, teacher=teacher, **given)
 
     assert forecast(3).calls == (5, 5, 15)
@@ -337,7 +346,7 @@ def test_what_is_out_in_a_batch_may_be_asked_again(server, tmp_path):
 @pytest.mark.parametrize(("extra", "most"), [({}, 500), ({"max_tokens": 9000}, 9000),
                                              ({"max_completion_tokens": 9000}, 9000)])  # fmt: skip
 def test_the_forecast_goes_up_to_the_limit_that_is_sent(server, tmp_path, extra, most):
-    teacher = make(server, max_tokens=500, extra=extra, usd_per_million_completion_tokens=1.0)
+    teacher = make(server, max_tokens=500, extra=extra, **priced(1.0))
     forecast = forecast_rationales(
         [question(1)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
     )

@@ -16,6 +16,7 @@ def judge(server: Any, *more: str) -> tuple[str, ...]:
     return (
         f"score.judge.base_url={server.base_url}",
         "score.judge.model=fake",
+        "score.judge.usd_per_million_prompt_tokens=0",
         "score.judge.usd_per_million_completion_tokens=1000",
         *more,
     )
@@ -117,6 +118,7 @@ def test_an_endpoints_log_probabilities_cut_the_classes_and_stand_in_the_bill(
     words = (
         *small.words, *SCORE_ONLY, "split.estimator=option_entropy_gain", "teacher=vllm",
         f"teacher.base_url={server.base_url}", "teacher.model=fake",
+        "teacher.usd_per_million_prompt_tokens=0",
         "teacher.usd_per_million_completion_tokens=1000",
     )  # fmt: skip
     plan = workshop.run(*words, "dry_run=true")

@@ -96,8 +96,8 @@ def test_a_class_without_any_is_refused_before_the_teacher_is_asked(
     open_small: Open, server: FakeServer
 ) -> None:
     asks = ("teacher=vllm", "teacher.model=fake", f"teacher.base_url={server.base_url}")
-    priced = "teacher.usd_per_million_completion_tokens=1"
-    workspace = open_small(*OWN, *asks, priced)
+    priced = [f"teacher.usd_per_million_{kind}_tokens=1" for kind in ("prompt", "completion")]
+    workspace = open_small(*OWN, *asks, *priced)
     _, middle, _ = classes(workspace)
     write(workspace, own_sampling(workspace, middle), {})
     message = (

@@ -63,6 +63,7 @@ def ask(server: FakeServer) -> tuple[str, ...]:
         "teacher.model=fake",
         f"teacher.base_url={server.base_url}",
         "teacher.keep=all",
+        "teacher.usd_per_million_prompt_tokens=0",
         "teacher.usd_per_million_completion_tokens=1",
     )
 

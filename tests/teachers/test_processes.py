@@ -225,7 +225,7 @@ def test_after_a_second_signal_nothing_is_waited_for(server, start, kept):
 
 def test_the_grace_ends_and_what_it_waited_for_counts_as_charged(server, start, kept):
     server.limit = 0
-    money = {"usd_per_million_completion_tokens": 1e4}
+    money = {"usd_per_million_prompt_tokens": 0.0, "usd_per_million_completion_tokens": 1e4}
     process = start(60, grace_seconds=0.2, **money)
     wait_until(lambda: server.under_way == AT_ONCE)
     process.send_signal(signal.SIGTERM)

@@ -316,9 +316,9 @@ def refuse_missing_columns(
     held = show_names(table.header or table.columns) or "no column with a name"
     all_missing = len(missing) == len(wanted) and _has_header(table) and not any(near.values())
     end = _HEADER_ADVICE if all_missing else ""
-    # Whether there are options shows where the question and the answer are found, and the columns of
-    # a published file are no settings.
-    columns = [key for key in missing if key.startswith("dataset.columns.")]
+    # Whether there are options shows where question and answer are found. Columns of a published
+    # file are no settings.
+    columns = [key for key in missing if " " not in key]
     several = [key for key in columns if not key.startswith("dataset.columns.options")]
     if len(several) > 1:
         given = (f"{key}={next(iter(near[key]), 'NAME')}" for key in several)
