@@ -63,6 +63,9 @@ def test_drawn_answers_are_grouped_as_their_question_is_graded() -> None:
         (["7", "7.0", "$7", "8"], 3),
         (["Emma", "emma ", "Persuasion"], 2),
         (["A", "B", "B", None], 2),
+        # in whatever order they were drawn
+        (["(3,000)", "3000"], 2),
+        (["3000", "(3,000)"], 2),
         ([None], 0),
     ],
 )

@@ -114,6 +114,9 @@ def test_an_account_without_credit_ends_the_run_whatever_the_status(
     [
         (400, "context length exceeded", Remedy.leave_out),
         (403, "your prompt was flagged", Remedy.leave_out),
+        # Questions about money may stand in a refusal.
+        (400, "Input was flagged: 'Tom's account balance is 5'", Remedy.leave_out),
+        (400, "the value 'She had insufficient funds' is not valid", Remedy.leave_out),
         # Gemini says so of a limit of calls a minute, which passes.
         (429, "You exceeded your current quota, please check your plan", Remedy.wait),
         (429, "account balance", Remedy.wait),

@@ -324,7 +324,7 @@ def test_what_a_user_is_told_of_missing_replies() -> None:
     with pytest.raises(UserError) as caught:
         _refuse_missing(capped, requests)
     assert str(caught.value) == (
-        "teacher.max_calls is 2 and 2 calls were made; 1 more reply would cost about 0.2500 "
+        "teacher.max_calls is 2 and 2 calls were made; 1 more reply would cost about 0.1250 "
         "USD, at most 0.5000: set teacher.max_calls=3 or more, and run again; 2 of 5 replies are "
         "kept"
     )

@@ -37,6 +37,20 @@ REPLIES = [
     ("[[5120]]", "(5,120)", False, False),
     ("[[[3,000]]]", "300", False, False),
     ("[[{B}]]", "B", True, True),
+    # LaTeX's braces, and brackets around a number, are none of the gold answer's own.
+    ("[[[3,000]]]", "3{,}000", True, True),
+    ("[[[3,000]]]", r"\(3,000\)", True, True),
+    ("[[[3,000]]]", "[3000]", True, True),
+    ("[[(3,000)]]", r"\boxed{3000}", True, True),
+    ("[[(1,234)]]", r"1234\text{ m}", True, True),
+    ("[[[3,000].]]", "3000", True, True),
+    ("[[[3,000]]]", r"\boxed{300}", False, False),
+    # A marker may have taken the brackets of the answer.
+    ("[[3,4]]", "[3,4]", True, True),
+    ("[['a', 'b']]", "['a', 'b']", True, True),
+    ("[[3, 4]]", "(3, 4)", True, True),
+    ("[[1, 2]]", "{1, 2}", True, True),
+    ("[[4,3]]", "[3,4]", False, False),
 ]  # fmt: skip
 
 AGREE = [

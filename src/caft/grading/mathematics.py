@@ -16,7 +16,7 @@ import sys
 import threading
 from functools import lru_cache
 
-from caft.text.parsing import answers_agree, drop_brackets, unwrap_math
+from caft.text.parsing import answers_agree, fit_brackets, unwrap_math
 from caft.text.quantities import read_quantity
 
 LONGEST = 200
@@ -44,7 +44,7 @@ def same_mathematics(answer: str, gold: str) -> bool:
     Numbers with their units, and words, are compared by our rules: math-verify ignores units, and
     reads a word as the product of its letters.
     """
-    answer = drop_brackets(answer, gold)
+    answer = fit_brackets(answer, gold)
     by_rules = answers_agree(answer, gold)
     if answer.strip() == gold.strip():
         return True

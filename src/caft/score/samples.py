@@ -46,6 +46,6 @@ def largest_agreement(
     counts: dict[str, int] = {}
     for answer in answers:
         if answer is not None:
-            same = next((known for known in counts if agree(answer, known)), answer)
+            same = next((k for k in counts if agree(answer, k) or agree(k, answer)), answer)
             counts[same] = counts.get(same, 0) + 1
     return max(counts.values(), default=0)

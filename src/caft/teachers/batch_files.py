@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -127,9 +126,12 @@ async def retrieve(client: AsyncOpenAI, batch: str) -> BatchState:
     )
 
 
+_MOST = 1e15  # above any count, and any time in milliseconds
+
+
 def _number(value: object) -> float:
-    """A number that is finite and not below 0, else 0."""
-    return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else 0.0
+    """A number that may be a count or a time, else 0."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < _MOST else 0.0
 
 
 def _explain(errors: object) -> str:

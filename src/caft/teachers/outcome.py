@@ -44,8 +44,11 @@ _STATUS_WORDS = {
 }
 _STATUS_OF = {word: status for status, words in _STATUS_WORDS.items() for word in words.split()}
 _NO_CREDIT = re.compile(
-    r"(?:credit|account) balance|key limit exceeded|billing hard limit|spending limit|no credits|"
-    r"insufficient[ _](?:\w+[ _])?(?:credit|balance|fund|quota)",
+    # With the complaint: a refusal may quote a question about money.
+    r"(?:credit|account) balance (?:is )?(?:too low|insufficient|not enough|exhausted)"
+    r"|key limit exceeded|billing hard limit|(?:its|your|monthly) (?:\w+ )?spending limit"
+    r"|(?:have|has) no credits|^\W*no credits"
+    r"|insufficient[ _](?:\w+[ _])?(?:credit|balance|quota)s?\b|insufficient[ _]funds\W*$",
     re.I,
 )
 _BAD_KEY = re.compile(r"api key (?:not valid|expired)", re.I)
@@ -213,7 +216,7 @@ def _read_usage(completion: Mapping[str, object]) -> Usage:
     usage = _table(completion.get("usage"))
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     prompt, written, total = (_count(usage.get(name)) for name in names)
-    if prompt is not None and total is not None and total - prompt > (written or 0):
+    if prompt and total is not None and total - prompt > (written or 0):
         written = total - prompt
     return Usage(prompt_tokens=prompt, completion_tokens=written, usd=_read_cost(usage))
 

@@ -63,7 +63,7 @@ def answers_agree(parsed: str | None, gold: str) -> bool:
     """
     if parsed is None:
         return False
-    parsed = drop_brackets(parsed, gold)
+    parsed = fit_brackets(parsed, gold)
     bare, bare_gold = _without_lead_in(parsed), _without_lead_in(gold)
     left, right = read_quantity(bare), read_quantity(bare_gold)
     if left is not None and right is not None:  # not as texts: mW is not MW
@@ -73,16 +73,32 @@ def answers_agree(parsed: str | None, gold: str) -> bool:
     return form(parsed) == form(gold) or (bool(bare) and form(bare) == form(bare_gold))
 
 
-def drop_brackets(answer: str, gold: str) -> str:
-    """The answer without brackets around all of it, where the gold answer has none anywhere.
+def fit_brackets(answer: str, gold: str) -> str:
+    """The answer without brackets around all of it, or with the gold answer's, as a reader has it.
 
-    So "[3,000]" is "3,000", but the interval "[1,2]" is not the pair "(1,2)".
+    So "[3,000]" is 3,000, and "3, 4" is the pair (3, 4), whose brackets a marker may have taken;
+    but the interval "[1,2]" is not the pair "(1,2)".
     """
-    whole = None if _ANY_BRACKET.search(gold) else _IN_BRACKETS.fullmatch(_unwrap(answer))
-    return whole[whole.lastindex or 0] if whole else answer
+    whole, whole_gold = (_IN_BRACKETS.fullmatch(_unwrap(strip_ends(t))) for t in (answer, gold))
+    if whole:
+        return answer if _has_brackets(gold) else whole[whole.lastindex or 0]
+    if whole_gold and "," in answer and not _has_brackets(answer):
+        inner = whole_gold[whole_gold.lastindex or 0]
+        if "," in inner and read_quantity(inner) is None:
+            opening, closing = whole_gold[0][0], whole_gold[0][-1]
+            return f"{opening}{answer}{closing}"
+    return answer
 
 
-_ANY_BRACKET = re.compile(r"[\[\](){}]")
+def _has_brackets(text: str) -> bool:
+    """Whether an answer has brackets that are its own, and not LaTeX's or around a number."""
+    bare = _without_lead_in(text)
+    own = _OWN_BRACKET.search(_GROUP.sub("", unwrap_math(bare)))
+    return own is not None and read_quantity(bare) is None
+
+
+_GROUP = re.compile(r"(?<=[a-zA-Z\d^_}])\s?\{[^{}]*\}")
+_OWN_BRACKET = re.compile(r"[\[\](){}]")
 _IN_BRACKETS = re.compile(r"\[([^\[\]]*)\]|\(([^()]*)\)|\{([^{}]*)\}")
 
 
@@ -215,6 +231,9 @@ def _without_lead_in(content: str) -> str:
 
 
 def _match_label(content: str, allowed: Sequence[str]) -> str | None:
+    whole = _IN_BRACKETS.fullmatch(content)
+    if whole:  # a comma of the option's text is no interval's
+        content = _unwrap(whole[whole.lastindex or 0])
     content = _unwrap(_LEAD_IN.sub("", content))
     named = _NAME.fullmatch(content)
     # "x = 6" names 6; "A = B" names two options, and two are none.
@@ -229,6 +248,8 @@ def _match_label(content: str, allowed: Sequence[str]) -> str | None:
         return None
     first = _same_label(_unwrap((parts["id"] or parts["letter"]).lstrip("([")), allowed)
     if first is None or _names_another(first, tuple(allowed)).match(parts["text"]):
+        return None
+    if parts["letter"] and _lists_another(first, tuple(allowed)).match(parts["text"]):
         return None
     return first
 
@@ -268,6 +289,20 @@ def _names_another(first: str, allowed: tuple[str, ...]) -> re.Pattern[str]:
     corrected = rf".*\b{_INSTEAD}\b\W*(?:{_IT_IS}\W*)*{other}\W*$"
     alone = rf"{_AROUND_ID}{other}{_AROUND_ID}$"
     return re.compile(rf"\W*(?:{joined}|{judged}(?:{named})|{corrected})|{alone}", re.DOTALL)
+
+
+@lru_cache
+def _lists_another(first: str, allowed: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds another id with a text of its own: in "Paris; C - Rome", and in "B - C"."""
+    others = "|".join(re.escape(label) for label in allowed if label != first) or r"(?!)"
+    other = rf"(?<!\w)(?:{others})(?!\w)"
+    dash = "[-\u2013\u2014]"
+    return re.compile(
+        rf"\W*{other}\s*(?:{dash}|[,;:(])"
+        rf"|.*(?:[,;/&]|\b(?:and|or)\b)\W*{other}\s*(?:{dash}{{1,2}}\s|[(.:)])"
+        rf"|\W*{other}\s+or\b",
+        re.DOTALL,
+    )
 
 
 def _same_label(content: str, allowed: Sequence[str]) -> str | None:

@@ -56,15 +56,17 @@ _UNIT = re.compile(rf"[%¢$€£¥₹°]|° [CF]|°?{_WORDS_OF_UNIT}")
 _BEHIND_SIGN = re.compile(rf"(?P<sign>[%¢$€£¥₹]?)\s?(?P<words>(?:/\s?)?{_WORDS_OF_UNIT})")
 # No words behind a sign, but an amount, or money of another kind.
 _AMOUNT = re.compile(
-    r"(?:k|m|b|t|mm|mil|mill|cents?|pence|pesos?|francs?|yuan|won|(?-i:[A-Z]{3}))\b", re.IGNORECASE
+    r"(?:k|m|b|t|mm|mil|mill|mln|mio|mrd|bil|bill|bln|tril|thou|thsd|tsd|cents?|pence|pesos?|francs?"
+    r"|yuan|won|(?-i:[A-Z]{3}))\b",
+    re.IGNORECASE,
 )
 _NOT_UNITS = re.compile(
-    r"(hundred|thousand|million|billion|trillion|dozen|lakh|lac|crore|cr|mn|bn|tn)s?\b|grand$"
+    r"(hundred|thousand|million|billion|trillion|dozen|lakh|lac|crore|cr|mn|bn|tn|mln|mio|mrd|bln)s?\b|grand$"
     r"|(halve|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth)"
     r"(s\b|$|\sof\b)"  # but "12 seventh graders" are twelve
     r"|half($|\sof\b)|(negative|squared|cubed|factorial|repeating|recurring)\b"
     r"|.*\b(or|and|to|plus|minus|times|than|x|below zero)\b"
-    r"|.*\bof [^\W\d_]$",  # "25% of y"
+    r"|.*\bof (?:[^\W\d_]|pi)$",  # "25% of y"
     re.IGNORECASE,
 )
 # No unit but a factor, as in "4y km": pi, i, e, and any letter of Latin or Greek that is no symbol.
@@ -96,9 +98,14 @@ _LATEX_TEXT = re.compile(
 _POWER_OF_TEN = re.compile(
     r"(?<=\d)\s*(?:\\times|\\cdot|[\u00d7\u00b7*])\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
 )
+_LETTER_OR_FUNCTION = (
+    r"(?:alpha|beta|gamma|delta|epsilon|zeta|theta|iota|kappa|lambda|sigma|omicron|upsilon|omega"
+    r"|a?(?:sin|cos|tan)h?|sqrt)(?![^\W\d_])"
+)
 # Of a unit and not of a factor: "m^{2}", but "5x^{2}" is no number.
 _BRACED_POWER = re.compile(
-    rf"(?<=[\s/])({_PREFIX}?m|s|ft|in|yd|mi|[^\W\d_]{{4,40}})\s?\^\s?\{{\s?(-?[23])\s?\}}"
+    rf"(?<=[\s/])({_PREFIX}?m|s|ft|in|yd|mi|(?!{_LETTER_OR_FUNCTION})[^\W\d_]{{4,40}})"
+    r"\s?\^\s?\{\s?(-?[23])\s?\}"
 )
 # In this order: what one replacement writes may be part of a later one.
 _PLAIN_SIGNS = (
