@@ -201,6 +201,7 @@ def test_a_tokenizer_is_read_once_for_all_jobs_and_again_where_a_file_changed(
     llama: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(llama, tmp_path / "model")
+    (folder / "pytorch_model.bin").symlink_to("nowhere")
     first = load_tokenizer(folder, config_for(folder))
     assert load_tokenizer(folder, config_for(folder)) is first
     changed = AutoTokenizer.from_pretrained(folder)

@@ -159,5 +159,5 @@ def test_weights_of_another_form_do_not_stay_beside_those_that_are_delivered(
         (folder / "adapter" / name).touch()
     deliver(student, artifact, folder, lambda _: None, merge=False, chat=True)
     left = {path.name for path in (folder / "adapter").iterdir()}
-    assert {"model.safetensors", "mine.txt"} <= left
+    assert {"model.safetensors", "mine.txt", "adapter_model.safetensors.before"} <= left
     assert not {"adapter_config.json", "adapter_model.safetensors"} & left

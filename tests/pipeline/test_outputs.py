@@ -23,7 +23,7 @@ OF_ANOTHER_CONFIG = (
 )
 
 
-def test_tables_of_an_earlier_config_go_and_files_of_the_users_stay(
+def test_tables_of_an_earlier_config_are_set_aside_and_files_of_the_users_stay(
     open_small: Callable[..., Workspace], caplog: pytest.LogCaptureFixture
 ) -> None:
     workspace = open_small("until=score", "report.html=false")
@@ -34,7 +34,9 @@ def test_tables_of_an_earlier_config_go_and_files_of_the_users_stay(
     results = RunResults(scored=score_in_order(workspace.every_question))
     write_outputs(workspace, results, CsvRunLogger(folder), started=datetime.now(UTC))
     left = {path.name for path in folder.iterdir()}
-    assert left == {"scores.parquet", "summary.json", SUMS, "mine.parquet", "adapter"}
+    aside = {f"{name}.before" for name in OF_ANOTHER_CONFIG}
+    assert left == {"scores.parquet", "summary.json", SUMS, "mine.parquet", "adapter"} | aside
+    assert (folder / "rationales.parquet.before").read_bytes() == b"made before"
     assert f"{folder / 'adapter'} is not of this run" in caplog.text
     (folder / "mine.parquet").write_bytes(b"changed since")
     assert find_changed(folder) is None

@@ -97,10 +97,10 @@ THINKS = (
 )
 
 
-def test_a_question_whose_class_is_trained_to_think_is_asked_to_think(student_of):
+def test_a_question_whose_class_is_trained_to_think_is_asked_to_think(student_of, monkeypatch):
     (_, question) = questions(2)
     tokenizer = student_of("qwen2").tokenizer
-    tokenizer.chat_template = THINKS
+    monkeypatch.setattr(tokenizer, "chat_template", THINKS)
     item = ask(question, Wanted.rationale, PROMPT, tokenizer, chat=True, thinking=True)
     assert tokenizer.decode(item.prompt_ids).endswith("assistant\n<think>\n")
     plain = ask(question, Wanted.rationale, PROMPT, tokenizer, chat=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -290,7 +291,7 @@ def _explain_choice(error: MissingConfigException) -> str:
     if own := _find_other_ending(group, option):
         return f"{own} is not read, since its name does not end in .yaml; rename it"
     form = suggest_option(group, option)
-    if form and ("/" in option or Path(option).is_dir()):
+    if form and ("/" in option or os.path.isdir(option)):
         return f"no {group} {option!r}{form}; there are {', '.join(options)}"
     hint = did_you_mean(option, options) or form
     if option in _WITH_EXTRA_SWEEP:

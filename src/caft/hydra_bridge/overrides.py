@@ -92,15 +92,15 @@ def type_overrides(overrides: Iterable[str]) -> list[str]:
 
 def _mend_word(words: Sequence[str], place: int) -> str:
     """What a word without = was probably meant to be, by its neighbours."""
+    key, equals, begun = words[place - 1].partition("=") if place else ("", "", "")
+    text = " ".join([begun, *takewhile(lambda word: "=" not in word, words[place:])])
+    if begun and holds_text(key.lstrip("+")):
+        return f"if it belongs to {words[place - 1]}, quote both: {show_form(key, text)}"
+    if equals and not begun:
+        return f"write {key}={text.strip()}, without spaces"
     if _is_setting(words[place]):
         return f"write {words[place]}=VALUE, without spaces"
-    key, equals, begun = words[place - 1].partition("=") if place else ("", "", "")
-    if not equals or not holds_text(key.lstrip("+")):
-        return "write key=value"
-    text = " ".join([begun, *takewhile(lambda word: "=" not in word, words[place:])])
-    if not begun:
-        return f"write {key}={text.strip()}, without spaces"
-    return f"if it belongs to {words[place - 1]}, quote both: {show_form(key, text)}"
+    return "write key=value"
 
 
 def refuse_dashes(words: Iterable[str]) -> None:

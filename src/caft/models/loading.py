@@ -40,8 +40,12 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
 
 
 def _file_state(folder: Path) -> tuple[Hashable, ...]:
-    files = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
-    return tuple((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in files)
+    found: list[Hashable] = []
+    for path in sorted(folder.iterdir()):
+        with suppress(OSError):  # a link whose target is gone, as of weights that were deleted
+            s = path.stat()
+            found.append((path.name, s.st_ino, s.st_size, s.st_mtime_ns))
+    return tuple(found)
 
 
 @lru_cache(maxsize=2)  # the student's and a local teacher's

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from caft.data.config import HubDatasetConfig
@@ -51,9 +52,7 @@ def deliver(
     if merge:
         parts["merged"] = Weights.full if weights is Weights.full else Weights.merged
     for name, kind in parts.items():
-        # Loaders would take an earlier run's weights of another form in place of these.
-        for left in [*(folder / name).glob("*.safetensors*"), folder / name / ADAPTER_CONFIG]:
-            left.unlink(missing_ok=True)
+        earlier = {path: path.stat().st_ctime_ns for path in _weights_in(folder / name)}
         if kind is Weights.merged:
             log.info("merging the adapter into the model's weights")
             dtype = resolve_dtype(tuned.config, tuned.device)
@@ -62,9 +61,28 @@ def deliver(
         else:
             copy_tuned(artifact, folder / name)
         save_for_serving(tuned, folder / name, chat=chat)
+        # Loaders would take an earlier run's weights of another form in place of these.
+        for path, written in earlier.items():
+            if path.exists() and path.stat().st_ctime_ns == written:
+                set_aside(path)
         if text := card(kind):
             (folder / name / "README.md").write_text(text, encoding="utf-8")
     return [*parts]
+
+
+def _weights_in(folder: Path) -> list[Path]:
+    patterns = ("*.safetensors", "*.safetensors.index.json", ADAPTER_CONFIG)
+    return [path for pattern in patterns for path in folder.glob(pattern)]
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file that is not of this run: an earlier run's, or the user's own. No error."""
+    if not path.exists():
+        return
+    names = (path.with_name(f"{path.name}.before{n or ''}") for n in count())
+    free = next(name for name in names if not name.exists())
+    path.rename(free)
+    log.warning("%s is not of this run; its name is %s now", path, free.name)
 
 
 def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Recipe:

@@ -15,7 +15,13 @@ from pathlib import Path
 from caft.console import open_console
 from caft.decoration import or_without
 from caft.models.encoding import uses_chat_template
-from caft.pipeline.delivery import DELIVERED, deliver, describe_recipe, describe_template
+from caft.pipeline.delivery import (
+    DELIVERED,
+    deliver,
+    describe_recipe,
+    describe_template,
+    set_aside,
+)
 from caft.pipeline.engine_gate import engine_part
 from caft.pipeline.results import RunResults, Tuned
 from caft.pipeline.rows import further_rows, prediction_rows, rationale_rows, score_rows
@@ -80,7 +86,7 @@ def _write_tables(
 ) -> list[str]:
     """The names of the tables that this run has rows for, which are written.
 
-    The others are removed: a run of another config may have ended early in this folder.
+    The others are set aside: a run of another config may have ended early in this folder.
     """
     own, taught = results.own, results.rationales
     found = {
@@ -92,7 +98,7 @@ def _write_tables(
     }
     for name, rows in found.items():
         if rows is None:
-            (folder / name).unlink(missing_ok=True)
+            set_aside(folder / name)
         else:
             write_rows(folder / name, rows)
     return [name for name, rows in found.items() if rows is not None]
@@ -119,7 +125,7 @@ def _write_files(
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
     write_sums(folder, ["summary.json", *written])
     make_durable(folder / SUMS)
-    (folder / "report.html").unlink(missing_ok=True)
+    set_aside(folder / "report.html")
     return not config.report.html or _write_page(workspace, summary, tables)
 
 

@@ -101,6 +101,8 @@ def test_a_method_is_the_reference_by_what_it_trains(make_job: MakeJob) -> None:
         for k, (method, kept) in enumerate((("distill", 500), ("complexity_aware", 600)))
     ]
     jobs[0].finished["method"]["name"] = "all_by_rationale"
+    jobs.append(make_job(2, method="sft", overrides=("tuned=no",)))
+    jobs[2].finished["method"]["stages"] = []  # the base model alone, which distils nothing
     found = analyse_sweep(Sweep(name="x", jobs=jobs), "2026-11-24T10:00:00+00:00").summary
     assert found["savings"] is not None
     assert set(found["savings"]["references"].values()) == {"distill"}

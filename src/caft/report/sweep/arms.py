@@ -113,7 +113,7 @@ class Arm:
         """Whether each stage trains every class on the teacher's rationales, and on them alone."""
         split, stages = self.first["split"], self.first["method"]["stages"]
         wanted = dict.fromkeys(split["counts"] if split else (), Target.rationale.value)
-        return bool(wanted) and all(stage["targets"] == wanted for stage in stages)
+        return bool(wanted and stages) and all(stage["targets"] == wanted for stage in stages)
 
     @property
     def by_class(self) -> dict[str, float]:
