@@ -12,12 +12,12 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from itertools import count
 
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from caft.trainers.launched import Launch
 
@@ -26,25 +26,36 @@ _SILENT_BEATS = 24
 """How many looks at a process that has not moved make it a lost one: two minutes."""
 
 
-class Heartbeat:
-    """Shows that this process lives. The leader watches all others, and each of those the leader.
+def exchange_hosts(launch: Launch, store: Store) -> dict[int, str]:
+    """The hosts, by rank, of those whom this process watches: of all others, or of the leader.
 
-    `lost(reason)` is called once, in a thread of its own, when one is silent that was heard before.
+    Waits for them; DistError after the store's time.
+    """
+    store.set(f"host/{launch.rank}", socket.gethostname())
+    watched = range(1) if launch.rank else range(1, launch.count)
+    return {rank: store.get(f"host/{rank}").decode() for rank in watched}
+
+
+class Heartbeat:
+    """Shows that this process lives, and watches those of `hosts`, by rank.
+
+    `lost(reason)` is called once, in a thread of its own, when one of them is silent.
     `order` is the number of the leader's last order; a follower that `has_lost_track` of it, since
     the leader went on without it, takes it for gone, too.
     """
 
     def __init__(
         self,
-        launch: Launch,
+        rank: int,
+        hosts: Mapping[int, str],
         order: Callable[[], int],
         has_lost_track: Callable[[int], bool],
         lost: Callable[[str], None],
     ) -> None:
-        self._rank, self._order, self._has_lost_track = launch.rank, order, has_lost_track
+        self._rank, self._hosts = rank, hosts
+        self._order, self._has_lost_track = order, has_lost_track
         self._lost, self._over = lost, threading.Event()
-        self._watched = range(1, launch.count) if launch.rank == 0 else range(1)
-        self._heard: dict[int, tuple[int, int, str]] = {}
+        self._heard: dict[int, tuple[int, int]] = {}
         self._threads = [
             threading.Thread(target=work, daemon=True) for work in (self._beat, self._watch)
         ]
@@ -63,9 +74,8 @@ class Heartbeat:
         return self._over.wait(seconds)
 
     def name(self, rank: int) -> str:
-        """Such as "process 1 on node7", or without the host where it was never heard."""
-        host = f" on {self._heard[rank][2]}" if rank in self._heard else ""
-        return f"process {rank}{host}"
+        """Such as "process 1 on node7"."""
+        return f"process {rank} on {self._hosts[rank]}"
 
     def _beat(self) -> None:
         # A connection of its own: the other one may wait for a message for hours. And a thread of
@@ -76,20 +86,19 @@ class Heartbeat:
             server = TCPStore(address, port, timeout=patience, wait_for_workers=False)
             store = PrefixStore("caft-alive", server)
             for beat in count():
-                own = (beat, self._order(), socket.gethostname())
-                store.set(str(self._rank), json.dumps(own))
-                for rank in self._watched:
+                store.set(str(self._rank), json.dumps([beat, self._order()]))
+                for rank in self._hosts:
                     if store.check([str(rank)]):
-                        number, order, host = json.loads(store.get(str(rank)))
-                        self._heard[rank] = (number, order, host)
+                        number, order = json.loads(store.get(str(rank)))
+                        self._heard[rank] = (number, order)
                 if self._over.wait(_BEAT_SECONDS):
                     return
 
     def _watch(self) -> None:
-        last: dict[int, tuple[int, int, str] | None] = {}
-        silent = dict.fromkeys(self._watched, 0)
+        last: dict[int, tuple[int, int] | None] = {}
+        silent = dict.fromkeys(self._hosts, 0)
         while not self._over.wait(_BEAT_SECONDS):
-            for rank in self._watched:
+            for rank in self._hosts:
                 heard, before = self._heard.get(rank), last.get(rank)
                 still = heard is None or heard == before or self._has_lost_track(heard[1])
                 silent[rank] = silent[rank] + 1 if still else 0

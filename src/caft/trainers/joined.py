@@ -50,7 +50,7 @@ from caft.trainers.build import environment_of
 from caft.trainers.config import TrainerConfig
 from caft.trainers.devices import pick_device
 from caft.trainers.distributed import Failure, Ranks, threads_of
-from caft.trainers.heartbeat import Heartbeat
+from caft.trainers.heartbeat import Heartbeat, exchange_hosts
 from caft.trainers.launched import GUIDE, Launch
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,10 @@ class Group:
         step = os.environ["SLURM_STEP_ID"] if launch.launcher == "srun" else ""
         self._store = PrefixStore(f"caft{step}", self._root)
         self._orders = self._working = 0
-        self.life = Heartbeat(launch, lambda: self._orders, self._is_left_behind, self._lose)
+        hosts = exchange_hosts(launch, self._store)
+        self.life = Heartbeat(
+            launch.rank, hosts, lambda: self._orders, self._is_left_behind, self._lose
+        )
 
     # --- The leader's part ---
 
