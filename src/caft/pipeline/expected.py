@@ -60,9 +60,10 @@ def expected_requests(
     the stages with this `split`.
     """
     train, config = workspace.questions.train, workspace.config
-    if budget := find_matched_budget(config):
-        return [(budget.target, _expected_matched(workspace, scored, budget, phase))]
     targets = asked_targets(config, phase)
+    if budget := find_matched_budget(config):
+        asked = _expected_matched(workspace, scored, budget, phase)
+        return [(budget.target, asked)] if budget.target in targets else []
     if split is not None:
         return questions_for_teacher(workspace, split, targets, phase)
     if phase.start:
