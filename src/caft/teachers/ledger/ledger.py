@@ -25,7 +25,7 @@ from caft.teachers.ledger.tables import (
     select,
     sign,
 )
-from caft.teachers.prices import Caps, Spending
+from caft.teachers.prices import Caps, Spending, count_bytes
 from caft.teachers.replies import LedgerEntry, TeacherReply
 
 LEASE_SECONDS = 60.0
@@ -167,7 +167,7 @@ class Ledger:
             (self.model,),
         ).fetchall()
         refuse_damaged(self.database.name, "replies", rows)
-        return [(len(row[4].encode("utf-8", "replace")), row[7], row[8]) for row in rows]
+        return [(count_bytes(row[4]), row[7], row[8]) for row in rows]
 
     @reads
     def spending(self) -> Spending:
