@@ -154,6 +154,40 @@ def test_a_teacher_that_judges_is_priced_as_it_is_asked(open_small: Open) -> Non
     assert float(prices[2]) == pytest.approx(float(prices[1]) / 2, abs=1e-4)
 
 
+def test_what_earlier_stages_spend_of_a_cap_is_not_left_for_later_ones(open_small: Open) -> None:
+    """36 calls of a judge that is the teacher, then 8 for rationales: 40 suffice for each."""
+    words = (TWO_STAGES, *JUDGED[1:], *PRICED, "teacher.attempts=1", "until=distill")
+    each, both = (
+        {
+            stage.name: stage.note
+            for stage in plan_run(open_small(*words, f"teacher.max_calls={most}"))
+            if "distill" in stage.name or "judge" in stage.name
+        }
+        for most in (40, 60)
+    )
+    assert both == {"score judge": "", "distill": ""}
+    assert each == {
+        "score judge": "",
+        "distill": "teacher.max_calls=40 leaves 40 calls for this stage and those before it, and "
+        "about 44 are needed: the run would stop there and keep what it bought",
+    }
+    words += ("score.judge.base_url=http://127.0.0.1:9", "score.judge.model=other",
+              "score.judge.usd_per_million_prompt_tokens=1",
+              "score.judge.usd_per_million_completion_tokens=1")  # fmt: skip
+    assert not any(stage.note for stage in plan_run(open_small(*words, "teacher.max_calls=40")))
+
+
+def test_a_matched_budget_buys_no_rationale_that_an_estimator_has_bought(open_small: Open) -> None:
+    words = (TWO_STAGES, "split=random", "split.match=calls", "until=distill", "dry_run=true")
+    bought = (*words, *PRICED, "teacher.max_calls=30", "score.estimators=[rationale_length]")
+    lines = [line for line in plan_run(open_small(*bought)) if line.kind is StageKind.distill]
+    assert [re.findall("; (.*) calls,", line.work) for line in lines] == [
+        ["about 8 (8 to 24)"],
+        ["0"],
+    ]
+    assert {line.note for line in lines} == {""}
+
+
 def test_settings_that_a_note_names_are_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
     note = "no run starts without teacher.usd_per_million_completion_tokens"
     print_table("A title.", [PlannedStage("distill", RUNS, "m: " + "words " * 30, note=note)])

@@ -566,16 +566,16 @@ def test_a_row_that_broke_off_costs_what_the_provider_counted(server, place):
 def test_a_lost_row_is_not_sent_while_another_run_settles_it(server, place, monkeypatch):
     """Between the look at the ledger and the claim, another host counts the last time."""
     server.batches.outcome = lambda q, times: "missing"
-    look = BatchLedger._find_batches
+    look = BatchLedger.find_batches
 
     def look_late(ledger, keys):
         found = look(ledger, keys)
-        monkeypatch.setattr(BatchLedger, "_find_batches", look)
+        monkeypatch.setattr(BatchLedger, "find_batches", look)
         with pytest.raises(UserError, match="sent 1 time "):
             ask_all(ask_for(1), make_config(server, retries=0), place)
         return found
 
-    monkeypatch.setattr(BatchLedger, "_find_batches", look_late)
+    monkeypatch.setattr(BatchLedger, "find_batches", look_late)
     with pytest.raises(UserError, match="sent 1 time "):
         ask_all(ask_for(1), make_config(server, retries=0), place)
     assert server.batches.bought == {"q0": 1}

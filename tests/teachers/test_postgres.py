@@ -12,7 +12,7 @@ from caft.store.config import StoreConfig
 from caft.teachers.ledger import Ledger, check_ledger
 from caft.teachers.ledger.__main__ import main
 from caft.teachers.ledger.copying import Copied, copy_ledger
-from caft.teachers.ledger.network_disk import refuse_network_disk
+from caft.teachers.ledger.sqlite import refuse_network_disk
 from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from caft.distill.accept import judge_reply
-from caft.distill.forecast import Asked, CostForecast, Range, forecast_cost, usd_form
+from caft.distill.forecast import Asked, CostForecast, Range, add_ranges, forecast_cost, usd_form
 from caft.distill.inputs import DistillInputs, from_reply
 from caft.errors import count_of
 from caft.records import Rationale
@@ -174,12 +174,15 @@ def forecast_endpoint(
     endpoint: EndpointConfig,
     ledger_path: Place,
     asked_again: Sequence[tuple[PreparedRequest, int]] = (),
+    before: Sequence[CostForecast] = (),
 ) -> CostForecast:
     """What the calls that the ledger does not have would cost, beside what the caps leave.
 
     The prompts of a set are asked together, the first ones live. `asked_again` are those whose
-    replies so far are refused, each with the calls that it may still take.
+    replies so far are refused, each with the calls that it may still take. `before` are the
+    stages of a plan that ask first, and spend of the same caps.
     """
+    before = [each for each in before if each.model == endpoint.model]
     prepared = [[prepare(Request(prompt.turns), endpoint) for prompt in one] for one in sets]
     requests = {request.key: request for one in prepared for request in one}
     again = {request.key: request for request, _ in asked_again}
@@ -204,13 +207,14 @@ def forecast_endpoint(
     notes = (
         f"set {endpoint.group}.batch=true to take the batch's replies" if live else "",
         _name_both_prices(whole.usd, as_batch),
-        _describe_caps(forecast, endpoint, spent),
+        _describe_caps(forecast, endpoint, spent, before),
     )
     return replace(
         forecast,
         questions=len(requests),
         from_ledger=len(paid),
         in_batch=len(out),
+        model=endpoint.model,
         note="; ".join(filter(None, notes)),
     )
 
@@ -253,23 +257,31 @@ def _name_both_prices(live: Range | None, as_batch: Range | None) -> str:
     return f"{live.likely:.4f} USD live, {as_batch.likely:.4f} as a batch, within 24 hours"
 
 
-def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spending) -> str:
+def _describe_caps(
+    forecast: CostForecast,
+    endpoint: EndpointConfig,
+    spent: Spending,
+    before: Sequence[CostForecast],
+) -> str:
     """What the caps leave, if that may not be enough, and prices that are missing."""
     notes = []
+    whom = " for this stage and those before it" if any(each.calls.high for each in before) else ""
     if forecast.usd is None:
         notes.append(f"no run starts without {missing_prices(endpoint)}")
     elif endpoint.budget_usd is not None:
         left = max(0.0, endpoint.budget_usd - spent.usd - spent.unsure_usd - spent.reserved_usd)
-        if forecast.usd.high > left:
+        usd = add_ranges([forecast.usd, *(each.usd for each in before if each.usd)])
+        if forecast.usd.high and usd.high > left:
             budget = f"{endpoint.group}.budget_usd={endpoint.budget_usd:g}"
-            lack = _describe_lack(forecast.usd.likely, left, usd_form(forecast.usd.likely))
-            notes.append(f"{budget} leaves {left:{usd_form(left)}} USD, {lack}")
+            lack = _describe_lack(usd.likely, left, usd_form(usd.likely))
+            notes.append(f"{budget} leaves {left:{usd_form(left)}} USD{whom}, {lack}")
     if endpoint.max_calls is not None:
-        calls = max(0, endpoint.max_calls - spent.calls)
-        if forecast.calls.high > calls:
+        calls = add_ranges([forecast.calls, *(each.calls for each in before)])
+        rest = max(0, endpoint.max_calls - spent.calls)
+        if forecast.calls.high and calls.high > rest:
             notes.append(
                 f"{endpoint.group}.max_calls={endpoint.max_calls} leaves "
-                f"{count_of(calls, 'call')}, {_describe_lack(forecast.calls.likely, calls, ',.0f')}"
+                f"{count_of(rest, 'call')}{whom}, {_describe_lack(calls.likely, rest, ',.0f')}"
             )
     return "; and ".join(notes)
 

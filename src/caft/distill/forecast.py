@@ -7,7 +7,7 @@ any.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,7 +58,8 @@ class Asked(NamedTuple):
 class CostForecast:
     """What asking `questions` questions would take; `from_ledger` of them are paid already.
 
-    Nothing is `asked` of a teacher that is no endpoint, and the ledger was not read.
+    Nothing is `asked` of a teacher that is no endpoint, and the ledger was not read; `model` is
+    that of an endpoint.
     `in_batch` more are in a provider's batch that is out, and not asked for again. A refused reply
     may be followed by others. Tokens and USD are for the calls still to be made, `usd` None if no
     price is known; `note` is for people.
@@ -68,6 +69,7 @@ class CostForecast:
     asked: bool = True
     from_ledger: int = 0
     in_batch: int = 0
+    model: str | None = None
     calls: Range = NOTHING
     prompt_tokens: Range = NOTHING
     completion_tokens: Range = NOTHING
@@ -120,6 +122,11 @@ def forecast_cost(
         completion_tokens=completion,
         usd=Range(*(cost_usd(price, *tokens) for tokens in both)) if price else None,
     )
+
+
+def add_ranges(ranges: Iterable[Range]) -> Range:
+    """End by end."""
+    return Range(*map(sum, zip(NOTHING, *ranges, strict=True)))
 
 
 def _times(left: Range, right: Range) -> Range:

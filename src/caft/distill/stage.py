@@ -60,26 +60,32 @@ def check_teacher(
             check_worked(questions_have_rationales, targets)
 
 
-def forecast_rationales(requests: Sequence[DistillInputs]) -> CostForecast:
-    """What `write_rationales` would cost now, for all `requests` to one teacher together.
+def forecast_rationales(
+    requests: Sequence[DistillInputs], before: Sequence[CostForecast] = ()
+) -> CostForecast:
+    """What `write_rationales` would cost, for all `requests` to one teacher together.
 
-    Nothing is sent and nothing is written.
+    `before` are the stages that ask first. Nothing is sent and nothing is written.
     """
     if not requests:
         return CostForecast(questions=0)
     teacher, ledger = requests[0].teacher, requests[0].ledger_path
     sets = [inputs.prompts for inputs in requests]
     if isinstance(teacher, OpenAITeacherConfig):
-        return forecast_endpoint(sets, teacher, ledger, find_open(requests, teacher))
+        return forecast_endpoint(sets, teacher, ledger, find_open(requests, teacher), before)
     return forecast_prompts(sets, teacher=teacher, ledger_path=ledger)
 
 
 def forecast_prompts(
-    sets: Sequence[Sequence[Prompt]], *, teacher: TeacherConfig | EndpointConfig, ledger_path: Place
+    sets: Sequence[Sequence[Prompt]],
+    *,
+    teacher: TeacherConfig | EndpointConfig,
+    ledger_path: Place,
+    before: Sequence[CostForecast] = (),
 ) -> CostForecast:
-    """What any prompts to a teacher, or to a judge, would cost now; a set is asked together."""
+    """What any prompts to a teacher, or to a judge, would cost; a set is asked together."""
     if isinstance(teacher, EndpointConfig):
-        return forecast_endpoint(sets, teacher, ledger_path)
+        return forecast_endpoint(sets, teacher, ledger_path, before=before)
     count = sum(map(len, sets))
     if isinstance(teacher, LocalModelTeacherConfig):
         note = (

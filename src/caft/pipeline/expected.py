@@ -18,6 +18,7 @@ from caft.pipeline.workspace import Workspace
 from caft.records import Question, Target
 from caft.run_config import RunConfig
 from caft.split import SplitResult
+from caft.teachers.prices import count_bytes
 from caft.teachers.replies import BYTES_A_TOKEN
 from caft.text.config import PromptStyle
 from caft.text.prompts import Wanted, write_prompt
@@ -60,9 +61,10 @@ def expected_requests(
     the stages with this `split`.
     """
     train, config = workspace.questions.train, workspace.config
-    if budget := find_matched_budget(config):
-        return [(budget.target, _expected_matched(workspace, scored, budget, phase))]
     targets = asked_targets(config, phase)
+    if budget := find_matched_budget(config):
+        asked = _expected_matched(workspace, scored, budget, phase)
+        return [(budget.target, asked)] if budget.target in targets else []
     if split is not None:
         return questions_for_teacher(workspace, split, targets, phase)
     if phase.start:
@@ -126,4 +128,4 @@ def count_prompt_tokens(workspace: Workspace) -> int:
     prompts = [write(question) for question in questions]
     prompts.append(write(questions[0], shots=workspace.questions.shots))
     texts = (text for each in prompts for text in (each.text, *(turn for _, turn in each.turns)))
-    return sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN
+    return sum(map(count_bytes, texts)) // BYTES_A_TOKEN

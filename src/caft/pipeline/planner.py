@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from caft.distill import DistillInputs, forecast_prompts, forecast_rationales
+from caft.distill.forecast import CostForecast
 from caft.distill.local import name_model
 from caft.errors import count_of, noun_of
 from caft.estimators import ESTIMATORS, STAND_IN, Need
@@ -60,7 +61,8 @@ from caft.score.config import PublishedScoreConfig
 from caft.score.stage import SampleInputs, judge_prompts
 from caft.split import SplitResult
 from caft.store import Artifact, Stage, StageKind
-from caft.teachers.config import LocalModelTeacherConfig
+from caft.teachers.config import EndpointConfig, LocalModelTeacherConfig
+from caft.text.prompts import Prompt
 from caft.tune.config import describe_targets
 from caft.tune.stage import read_tuned, starting_student
 
@@ -79,6 +81,7 @@ class Planner:
         self.answers: dict[str, str] | None = None
         self.split: SplitResult | None = None
         self.taught: Taught | None = None
+        self.foreseen: list[CostForecast] = []
         self.phase = list_phases(self.config.method)[0]
 
     def plan(self) -> list[PlannedStage]:
@@ -179,21 +182,17 @@ class Planner:
         assert isinstance(teacher, LocalModelTeacherConfig)
         here = find_model(name_model(teacher)) is not None
         stage = self.workspace.teacher_scoring if here else None
-        work = (
-            f"{count_of(len(self.workspace.questions.train), 'training question')}, 1 forward pass "
-            "each of "
-            f"{teacher.path or teacher.id}"
-        )
+        count = count_of(len(self.workspace.questions.train), "training question")
+        work = f"{count}, 1 forward pass each of {teacher.path or teacher.id}"
         return self._line(step, self._find(stage), work, workload.load_of(stage))
 
     def plan_teacher_options(self, step: Step) -> PlannedStage:
         """One call a training question for the teacher's log-probabilities, and their price."""
-        forecast = forecast_prompts(
-            [option_prompts(self.workspace)],
-            teacher=find_option_teacher(self.config),
-            ledger_path=self.workspace.store.ledger_path,
+        teacher, whose = (
+            find_option_teacher(self.config),
+            f"{self.config.teacher.name}, one token each",
         )
-        return plan_asking(step, f"{self.config.teacher.name}, one token each", forecast)
+        return self._plan_prompts(step, whose, teacher, option_prompts(self.workspace))
 
     def plan_follow_up(self, step: Step) -> PlannedStage:
         """One more pass a question, about the base model's answer: known after scoring."""
@@ -265,13 +264,16 @@ class Planner:
     def plan_judge(self, step: Step) -> PlannedStage:
         """A judge's replies, and their price."""
         judge, names = find_judge(self.config), judged_estimators(self.config)
-        prompt = self.config.dataset.prompt
-        forecast = forecast_prompts(
-            [judge_prompts(self.workspace.every_question, names, prompt)],
-            teacher=judge,
-            ledger_path=self.workspace.store.ledger_path,
-        )
-        return plan_asking(step, str(judge.model), forecast)
+        prompts = judge_prompts(self.workspace.every_question, names, self.config.dataset.prompt)
+        return self._plan_prompts(step, str(judge.model), judge, prompts)
+
+    def _plan_prompts(
+        self, step: Step, whose: str, endpoint: EndpointConfig, prompts: Sequence[Prompt]
+    ) -> PlannedStage:
+        ledger, before = self.workspace.store.ledger_path, self.foreseen
+        forecast = forecast_prompts([prompts], teacher=endpoint, ledger_path=ledger, before=before)
+        self.foreseen.append(forecast)
+        return plan_asking(step, whose, forecast)
 
     def plan_rationales(self, step: Step) -> PlannedStage:
         """A teacher's replies, and their price."""
@@ -282,11 +284,13 @@ class Planner:
         else:
             requests = self._expected_requests()
         bound = step.part is Until.tune and self.split is None
-        forecast = forecast_rationales([self._distill_inputs(*each, bound) for each in requests])
+        asked_for = [self._distill_inputs(*each, bound) for each in requests]
+        forecast = forecast_rationales(asked_for, () if bound else self.foreseen)
+        self.foreseen.append(forecast)
         if len(requests) > 1:
             kinds = (f"{len(asked)} for {target.name}" for target, asked in requests)
             whose = f"{whose} ({', '.join(kinds)})"
-        if step.part is Until.distill and find_matched_budget(config):
+        if requests and step.part is Until.distill and find_matched_budget(config):
             whose += (
                 ", about the entropy arm's questions, whose cost is the budget, and as many drawn"
             )

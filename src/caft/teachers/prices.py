@@ -157,8 +157,9 @@ def cost_usd(price: PriceConfig, prompt_tokens: float, completion_tokens: float)
 
 
 def count_bytes(value: object) -> int:
-    """Of a value as JSON in UTF-8: the tokens of a text go by these in every script."""
-    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    """Of a text, or of a value as JSON, in UTF-8: its tokens go by these in every script."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return len(text.encode("utf-8", "replace"))
 
 
 def worst_usd(

@@ -165,7 +165,7 @@ def make_entry(
     A count of 0 is none for a prompt, and for a reply that has a text.
     """
     prompt, completion = answer.prompt_tokens or None, answer.completion_tokens
-    written = len(f"{answer.text}{answer.reasoning}".encode("utf-8", "replace"))
+    written = count_bytes(f"{answer.text}{answer.reasoning}")
     if not completion and written:
         completion = None
     estimated, counted = prompt is None, completion is not None

@@ -247,11 +247,10 @@ def _match_label(content: str, allowed: Sequence[str]) -> str | None:
     if parts is None or _same_label(_unwrap(parts["text"]), allowed) is not None:
         return None
     first = _same_label(_unwrap((parts["id"] or parts["letter"]).lstrip("([")), allowed)
-    if first is None or _names_another(first, tuple(allowed)).match(parts["text"]):
+    if first is None:
         return None
-    if parts["letter"] and _lists_another(first, tuple(allowed)).match(parts["text"]):
-        return None
-    return first
+    another = _names_another(first, tuple(allowed), listed=parts["letter"] is not None)
+    return None if another.match(parts["text"]) else first
 
 
 _PAUSE = r"[,;:.\u2013\u2014-]"
@@ -267,14 +266,16 @@ _INSTEAD = r"(?i:but|rather|instead|actually|wait|sorry|i\s+mean)"
 
 
 @lru_cache
-def _names_another(first: str, allowed: tuple[str, ...]) -> re.Pattern[str]:
+def _names_another(first: str, allowed: tuple[str, ...], *, listed: bool) -> re.Pattern[str]:
     """Finds another id in what follows an id, where that is no text of an option.
 
     So in "and B", "is wrong, B is right" and "no, B". An option may say "both A and B", and
-    "no, because B is empty".
+    "no, because B is empty". If `listed`, also one with a text of its own: in "Paris; C - Rome",
+    and in "B - C".
     """
     others = "|".join(re.escape(label) for label in allowed if label != first) or r"(?!)"
-    other = rf"(?<!\w)(?:(?:{others})(?!\w)|(?i:{others})(?=\)|\W*$))"
+    exact = rf"(?<!\w)(?:{others})(?!\w)"
+    other = rf"(?:{exact}|(?<!\w)(?i:{others})(?=\)|\W*$))"
     joined = rf"(?i:and|or|nor|[&,;/])\W*(?i:(?:also|then|option|choice)\s+)*\W*{other}"
     verdict = r"(?i:wrong|incorrect|false|right|correct|true)"
     judged = (
@@ -288,21 +289,13 @@ def _names_another(first: str, allowed: tuple[str, ...]) -> re.Pattern[str]:
     )
     corrected = rf".*\b{_INSTEAD}\b\W*(?:{_IT_IS}\W*)*{other}\W*$"
     alone = rf"{_AROUND_ID}{other}{_AROUND_ID}$"
-    return re.compile(rf"\W*(?:{joined}|{judged}(?:{named})|{corrected})|{alone}", re.DOTALL)
-
-
-@lru_cache
-def _lists_another(first: str, allowed: tuple[str, ...]) -> re.Pattern[str]:
-    """Finds another id with a text of its own: in "Paris; C - Rome", and in "B - C"."""
-    others = "|".join(re.escape(label) for label in allowed if label != first) or r"(?!)"
-    other = rf"(?<!\w)(?:{others})(?!\w)"
-    dash = "[-\u2013\u2014]"
-    return re.compile(
-        rf"\W*{other}\s*(?:{dash}|[,;:(])"
-        rf"|.*(?:[,;/&]|\b(?:and|or)\b)\W*{other}\s*(?:{dash}{{1,2}}\s|[(.:)])"
-        rf"|\W*{other}\s+or\b",
-        re.DOTALL,
-    )
+    pattern = rf"\W*(?:{joined}|{judged}(?:{named})|{corrected})|{alone}"
+    if listed:
+        pattern += (
+            rf"|\W*{exact}(?:\s*[-\u2013\u2014,;:(]|\s+or\b)"
+            rf"|.*(?:[,;/&]|\b(?:and|or)\b)\W*{exact}\s*(?:[-\u2013\u2014]{{1,2}}\s|[(.:)])"
+        )
+    return re.compile(pattern, re.DOTALL)
 
 
 def _same_label(content: str, allowed: Sequence[str]) -> str | None:

@@ -16,7 +16,7 @@ from typing import TypeVar
 from caft.errors import UserError, count_of
 from caft.teachers.ledger.claims import KEPT_SECONDS, UNSENT, Claim
 from caft.teachers.ledger.database import Place, is_address
-from caft.teachers.ledger.ledger import Claims, Ledger
+from caft.teachers.ledger.ledger import Claims, Ledger, reads, writes
 from caft.teachers.ledger.tables import real, refuse_damaged, select
 from caft.teachers.prices import Caps
 from caft.teachers.replies import LedgerEntry
@@ -48,11 +48,9 @@ class BatchLedger(Ledger):
         super().__init__(place, model, reads_only=reads_only)
         self.owner = f"{UNSENT if sends else ''}{self.owner}"
 
+    @reads
     def find_batches(self, keys: Sequence[str]) -> list[SentBatch]:
         """The batches that hold any of these requests, oldest first."""
-        return self.database.transact(lambda: self._find_batches(keys), writes=False)
-
-    def _find_batches(self, keys: Sequence[str]) -> list[SentBatch]:
         wanted, now = set(keys), self.claims.now()
         found: dict[str, list[Claim]] = {}
         for claim in self.claims.read():
@@ -70,12 +68,13 @@ class BatchLedger(Ledger):
         """
         claims = self.claim(wanted, caps)
         # Nobody else sends what is claimed, so that none of these numbers can grow meanwhile.
-        costs = self.database.transact(self._find_lost, writes=False) if claims.taken else {}
+        costs = self._find_lost() if claims.taken else {}
         lost = {key: costs[key] for key in claims.taken if len(costs.get(key, ())) >= sends}
         self.release(list(lost))
         claims.taken = [key for key in claims.taken if key not in lost]
         return claims, lost
 
+    @reads
     def _find_lost(self) -> dict[str, list[float]]:
         """What each call without a result may have cost, by key."""
         query = f"{select('failures', self.database.version)} WHERE unsure_usd <> 0"
@@ -86,15 +85,13 @@ class BatchLedger(Ledger):
             found.setdefault(key, []).append(usd)
         return found
 
+    @writes
     def hand_over(self, file: str, count: int, name: str) -> bool:
         """Make all claims of this client those of batch `name`, just before it is created.
 
         False, and nothing is done, unless they are still `count`: a machine that slept has lost
         some to another client.
         """
-        return self.database.transact(lambda: self._hand_over(file, count, name))
-
-    def _hand_over(self, file: str, count: int, name: str) -> bool:
         held = [each for each in self.claims.read() if each.owner in (self.owner, name)]
         if len(held) != count:
             return False
@@ -106,11 +103,9 @@ class BatchLedger(Ledger):
         )
         return True
 
+    @writes
     def take_over(self, batch: SentBatch, after: float) -> bool:
         """Become the one client that may create this batch, `after` so many seconds without one."""
-        return self.database.transact(lambda: self._take_over(batch, after))
-
-    def _take_over(self, batch: SentBatch, after: float) -> bool:
         until = real(self.claims.now() + KEPT_SECONDS)
         late = [
             each._replace(expires=until)
@@ -120,13 +115,11 @@ class BatchLedger(Ledger):
         self.claims.change(late)
         return bool(late)
 
+    @writes
     def note_created(self, batch: SentBatch, provider_id: str) -> None:
         """Write down what the provider calls it."""
         machine = f"{batch.file} {provider_id}"
-        self.database.transact(lambda: self._note_created(batch.id, machine))
-
-    def _note_created(self, name: str, machine: str) -> None:
-        claims = self.claims.read_sound("owner = ?", name)
+        claims = self.claims.read_sound("owner = ?", batch.id)
         self.claims.change(each._replace(machine=machine) for each in claims)
 
     def commit_from(self, batch: SentBatch, entries: Sequence[LedgerEntry]) -> None:
@@ -135,30 +128,27 @@ class BatchLedger(Ledger):
 
     def end(self, batch: SentBatch, failures: Sequence[tuple[str, str, float]]) -> None:
         """End claims of requests that failed: (key, reason, what it may have cost)."""
-        self._as_batch(batch, lambda: self.database.transact(lambda: self._end(failures)))
+        self._as_batch(batch, lambda: self._end(failures))
 
+    @writes
     def _end(self, failures: Sequence[tuple[str, str, float]]) -> None:
         for key, reason, unsure in failures:
             if self._delete_claim(key):
                 self._count(unsure=unsure)
                 self._log_failure(key, self.model, reason, unsure)
 
+    @writes
     def undo(self, batch: SentBatch) -> None:
         """End all claims of a batch that the provider did not accept: they were no calls."""
-        self.database.transact(lambda: self._undo(batch.id))
-
-    def _undo(self, name: str) -> None:
-        freed = self.database.execute("DELETE FROM claims WHERE owner = ?", (name,)).rowcount
+        freed = self.database.execute("DELETE FROM claims WHERE owner = ?", (batch.id,)).rowcount
         self._count(calls=-freed)
 
+    @writes
     def forget(self, batch: str) -> tuple[int, float, list[str]]:
         """Give up the batch that the provider calls so; its requests may have been charged.
 
         How many there were, their highest cost in USD, and the batches that are out.
         """
-        return self.database.transact(lambda: self._forget(batch))
-
-    def _forget(self, batch: str) -> tuple[int, float, list[str]]:
         # A batch that nobody knows to be created has only the name of its file.
         out = [(each, each.machine.split()[-1]) for each in self.claims.read() if each.in_batch]
         found = [each for each, name in out if name == batch]

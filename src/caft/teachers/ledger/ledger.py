@@ -25,7 +25,7 @@ from caft.teachers.ledger.tables import (
     select,
     sign,
 )
-from caft.teachers.prices import Caps, Spending
+from caft.teachers.prices import Caps, Spending, count_bytes
 from caft.teachers.replies import LedgerEntry, TeacherReply
 
 LEASE_SECONDS = 60.0
@@ -53,19 +53,20 @@ class Claims:
     clients: int = 1
 
 
+L = TypeVar("L", bound="Ledger")
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def _transaction(
     writes: bool,
-) -> Callable[[Callable[Concatenate[Ledger, P], T]], Callable[Concatenate[Ledger, P], T]]:
+) -> Callable[[Callable[Concatenate[L, P], T]], Callable[Concatenate[L, P], T]]:
     """Makes a method one transaction. Its database may do it twice, which must do no harm."""
 
     def decorate(
-        method: Callable[Concatenate[Ledger, P], T],
-    ) -> Callable[Concatenate[Ledger, P], T]:
-        def run(self: Ledger, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        method: Callable[Concatenate[L, P], T],
+    ) -> Callable[Concatenate[L, P], T]:
+        def run(self: L, /, *args: P.args, **kwargs: P.kwargs) -> T:
             return self.database.transact(lambda: method(self, *args, **kwargs), writes=writes)
 
         run.__doc__ = method.__doc__
@@ -74,7 +75,7 @@ def _transaction(
     return decorate
 
 
-_reads, _writes = _transaction(writes=False), _transaction(writes=True)
+reads, writes = _transaction(writes=False), _transaction(writes=True)
 
 
 class Ledger:
@@ -125,7 +126,7 @@ class Ledger:
         """The replies that the ledger has, each with the address that wrote it."""
         return self._read_replies(list(dict.fromkeys(keys)))
 
-    @_reads
+    @reads
     def _read_replies(self, keys: Sequence[str]) -> list[tuple[TeacherReply, str]]:
         return list(self._select(keys))
 
@@ -154,7 +155,7 @@ class Ledger:
             ).fetchall()
         ]
 
-    @_reads
+    @reads
     def token_counts(self) -> list[tuple[int, int, int]]:
         """(bytes of the request, prompt tokens, completion tokens) of the model's replies.
 
@@ -166,9 +167,9 @@ class Ledger:
             (self.model,),
         ).fetchall()
         refuse_damaged(self.database.name, "replies", rows)
-        return [(len(row[4].encode("utf-8", "replace")), row[7], row[8]) for row in rows]
+        return [(count_bytes(row[4]), row[7], row[8]) for row in rows]
 
-    @_reads
+    @reads
     def spending(self) -> Spending:
         """What the model has cost so far, in flight included."""
         return self._sum_spending(self.claims.read())
@@ -196,7 +197,7 @@ class Ledger:
             self._looked = True
         return self._claim(wanted, caps)
 
-    @_writes
+    @writes
     def _claim(self, wanted: Sequence[tuple[str, float]], caps: Caps) -> Claims:
         claims, keys = Claims(), [key for key, _ in wanted]
         there = self._free_dead(self.claims.read())
@@ -226,7 +227,7 @@ class Ledger:
         claims.spending, claims.clients = spending, len(clients | {self.owner})
         return claims
 
-    @_writes
+    @writes
     def give_up(self, key: str, reason: str, unsure: float) -> None:
         """End a claim without a reply; `unsure` is what the failed call may have cost.
 
@@ -236,7 +237,7 @@ class Ledger:
             self._count(unsure=unsure)
             self._log_failure(key, self.model, reason, unsure)
 
-    @_writes
+    @writes
     def release(self, keys: Sequence[str]) -> None:
         """End claims whose call was never sent."""
         if keys:
@@ -253,7 +254,7 @@ class Ledger:
         """Whether the claims were not renewed in time: the machine slept, or was suspended."""
         return _now() > self._renewed + self.lease_seconds
 
-    @_writes
+    @writes
     def hold(self, key: str) -> bool:
         """Whether the claim is still this client's; if so it is renewed."""
         return self._renew("key = ? AND owner = ?", key, self.owner) > 0
@@ -267,7 +268,7 @@ class Ledger:
 
     # Inside a transaction
 
-    @_writes
+    @writes
     def _commit(self, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries:
             self._insert_reply(entry)
@@ -276,11 +277,11 @@ class Ledger:
             if self._delete_claim(entry.reply.key):
                 self._count(usd=entry.reply.usd)
 
-    @_writes
+    @writes
     def _end_claims(self) -> None:
         self._free(self.claims.read_sound("owner = ?", self.owner), "the client stopped")
 
-    @_writes
+    @writes
     def _renew_all(self) -> None:
         self._renew("owner = ?", self.owner)
 

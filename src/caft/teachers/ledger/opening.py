@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from caft.teachers.ledger.database import Database, Place, as_path, is_address
-from caft.teachers.ledger.network_disk import refuse_network_disk
 from caft.teachers.ledger.postgres import PostgresDatabase
-from caft.teachers.ledger.sqlite import SqliteDatabase
+from caft.teachers.ledger.sqlite import SqliteDatabase, refuse_network_disk
 
 
 def open_database(place: Place, *, reads_only: bool) -> Database:

@@ -8,14 +8,14 @@ import os
 import shlex
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from caft.errors import UserError, count_of
+from caft.mounts import Mount, find_mount
 from caft.teachers.ledger.migrations import VERSION, bring_up_to_date
-from caft.teachers.ledger.network_disk import refuse_network_disk
 
 T = TypeVar("T")
 # Version 1: the others are made from it by migrations.
@@ -312,3 +312,18 @@ def _find_remedy(error: Exception) -> str:
     # more specific than needed: SQLITE_READONLY_DIRECTORY, SQLITE_IOERR_WRITE.
     name = getattr(error, "sqlite_errorname", "SQLITE_MISMATCH")
     return _REMEDY_FOR.get(name.split("_")[1], _REMEDY_FOR["SCHEMA"])
+
+
+def refuse_network_disk(path: Path, mounts: Iterable[Mount] | None = None) -> None:
+    """UserError if `path` is on a network file system, of this host or of `mounts`.
+
+    The write-ahead log of SQLite may be corrupted there.
+    """
+    mount = find_mount(path, mounts)
+    if mount.is_network:
+        raise UserError(
+            f"the teacher's ledger {path} is on a network file system ({mount.kind}), where SQLite "
+            "can lose replies that were paid for; set store.ledger_url=postgresql://HOST/DATABASE, "
+            "or sqlite:////FILE on a local disk for this machine alone, and take along what was "
+            f"bought: python -m caft.teachers.ledger copy {shlex.quote(str(path.absolute()))} URL"
+        )
