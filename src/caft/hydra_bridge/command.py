@@ -7,8 +7,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 from hydra._internal.hydra import Hydra
@@ -38,7 +40,7 @@ from caft.hydra_bridge.nodes import follow, is_follower, leading, refuse_sweep_o
 from caft.hydra_bridge.overrides import refuse_dashes, type_overrides
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
-from caft.hydra_bridge.sweep import run_dry, run_sweep
+from caft.hydra_bridge.sweep import run_dry, run_sweep, sweeps
 from caft.program import name_command, name_version
 from caft.run_config import RunConfig, RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, end_if_interrupted, say
@@ -186,9 +188,10 @@ def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParse
         hydra.app_help(name, parser, args)
     elif args.hydra_help:
         hydra.hydra_help(name, parser, args)
+    elif args.multirun and (args.cfg or args.info) and sweeps(hydra, overrides):
+        refuse_flags("--cfg and --info show one run: give one value a setting")
     elif args.cfg:
-        build_run_config(without_hydra(compose_overrides(hydra, name, overrides, RunMode.RUN)))
-        hydra.show_cfg(name, overrides, args.cfg, args.package, args.resolve)
+        _show_config(hydra, args)
     elif args.info:
         hydra.show_info(args.info, name, overrides)
     elif args.shell_completion:
@@ -199,3 +202,18 @@ def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParse
     else:
         return False
     return True
+
+
+def _show_config(hydra: Hydra, args: argparse.Namespace) -> None:
+    name, overrides, part, package = args.config_name, args.overrides, args.cfg, args.package
+    build_run_config(without_hydra(compose_overrides(hydra, name, overrides, RunMode.RUN)))
+    if part == "hydra" and args.resolve:  # it refers to the rest
+        part, package = "all", package or part
+    try:
+        with redirect_stderr(StringIO()):  # a line of Hydra's own, before it exits
+            hydra.show_cfg(name, overrides, part, package, args.resolve)
+    except SystemExit as error:
+        raise UserError(
+            f"--package {package} names nothing that --cfg {args.cfg} shows; give a part of that, "
+            "or leave it out"
+        ) from error

@@ -211,6 +211,11 @@ def _parse(hydra: Hydra, overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
+def sweeps(hydra: Hydra, overrides: Sequence[str]) -> bool:
+    """Whether one of them has several values."""
+    return any(each.is_sweep_override() for each in _parse(hydra, overrides))
+
+
 def check_jobs(
     hydra: Hydra, master: DictConfig, kept: dict[str, tuple[DictConfig, RunConfig]] | None = None
 ) -> list[tuple[job_table.Job, JobOverrides]]:
