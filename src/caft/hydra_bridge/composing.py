@@ -210,7 +210,9 @@ def _find_schema(group: str, composed: DictConfig) -> type:
     node = composed.get(group)
     if not isinstance(node, DictConfig):
         options = list_options_of(group)
-        advice = f"give {group}= one of {', '.join(options)}" if options else f"leave ~{group} out"
+        advice = f"leave out ~{group} or {group}=null"
+        if options:
+            advice = f"give {group}= one of {', '.join(options)}"
         raise UserError(f"no {group} is chosen; {advice}")
     if group in ONE_KIND:
         return ONE_KIND[group]

@@ -72,6 +72,8 @@ _PLAIN = {
         "a table stands where a list belongs; write it as in [A,B]",
     r"Key (\S+) \(\w+\) is incompatible with \(str\)":
         r"the name \1 is no text; give one that begins with a letter",
+    r"\w+ \(DictConfig\) does not support deletion":
+        "a setting cannot be taken away; give it a value instead",
 }  # fmt: skip
 """What OmegaConf says in the words of Python's types, as patterns, and the same for its users."""
 
