@@ -29,6 +29,7 @@ from caft.errors import UserError
 from caft.hydra_bridge.composing import (
     build_run_config,
     compose_overrides,
+    compose_words,
     refuse_flags,
     start_hydra,
     without_hydra,
@@ -42,7 +43,7 @@ from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
 from caft.hydra_bridge.sweep import run_dry, run_sweep, sweeps
 from caft.program import name_command, name_version
-from caft.run_config import RunConfig, RunContext
+from caft.run_config import RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, end_if_interrupted, say
 from caft.subcommands import refuse_empty_words
 from caft.sweeps.run_folders import refuse_finished_folder, refuse_unwritable_folder
@@ -59,7 +60,7 @@ def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = sta
     given = [os.fsencode(argument).decode("utf-8", "replace") for argument in sys.argv[1:]]
     words = given if arguments is None else arguments
     if is_follower():
-        return follow(partial(_read_config, words))
+        return follow(lambda: compose_words(_read_words(words)[1]))
     with leading():
         return end_on_signals(
             partial(_answer, run, words, start),
@@ -82,17 +83,6 @@ def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) ->
             return USER_MUST_ACT
         tell_error(traceback.format_exc())
         return OUR_FAULT
-    finally:
-        GlobalHydra.instance().clear()
-
-
-def _read_config(arguments: Sequence[str]) -> RunConfig:
-    """What the command line of a single run composes to."""
-    _, args = _read_words(arguments)
-    overrides = [*type_overrides(args.overrides), "hydra.mode=RUN"]
-    try:
-        composed = compose_overrides(start_hydra(args), args.config_name, overrides, RunMode.RUN)
-        return build_run_config(without_hydra(composed))
     finally:
         GlobalHydra.instance().clear()
 
