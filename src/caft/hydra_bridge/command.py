@@ -41,7 +41,7 @@ from caft.hydra_bridge.nodes import follow, is_follower, leading, refuse_sweep_o
 from caft.hydra_bridge.overrides import refuse_dashes, type_overrides
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
-from caft.hydra_bridge.sweep import run_dry, run_sweep, sweeps
+from caft.hydra_bridge.sweep import dry_context, run_sweep, sweeps
 from caft.program import name_command, name_version
 from caft.run_config import RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, end_if_interrupted, say
@@ -129,7 +129,7 @@ def _run_once(run: Run, hydra: Hydra, name: str, overrides: list[str]) -> int:
     if config.only_shows:
         check_logging(composed, folder, opens=False)
         configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
-        return run_dry(run, config, composed)
+        return run(config, dry_context(composed))
     refuse_finished_folder(folder)
     refuse_unwritable_folder(folder)
     check_logging(composed, folder)
