@@ -183,11 +183,19 @@ def test_an_installed_package_has_no_commit_of_a_repository_around_it(
     assert outputs._git_commit() is None
 
 
+@pytest.mark.parametrize("folders", [[], ["one", "two"]])
+def test_a_job_is_one_folder(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["job", *folders]) == 2
+    _, error = capsys.readouterr()
+    assert error == "caft job takes one folder: that of a sweep's job\n"
+
+
 def test_doctor_fits_a_screen_and_shows_no_secret(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MY_TEACHERS_API_KEY", SECRET)
     monkeypatch.setenv("EMPTY_API_KEY", " ")
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://me:{SECRET}@127.0.0.1:9")
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -198,7 +206,7 @@ def test_doctor_fits_a_screen_and_shows_no_secret(
     assert "MY_TEACHERS_API_KEY" in text
     assert "EMPTY_API_KEY" not in text
     assert "127.0.0.1 does not answer within 3 s" in text
-    assert f"store {ROOT / '.caft_store'}" in text
+    assert f"allowed), 1 thread store {ROOT / '.caft_store'}" in text
     assert "not known" not in text
 
 

@@ -60,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in _COMMANDS:
         command: Callable[..., int] = import_module(_COMMANDS[name]).main
         return command(rest, program=f"{COMMAND} {name}")
-    if name == "job" and len(rest) == 1:
+    if name == "job":
+        if len(rest) != 1:
+            say(f"{COMMAND} job takes one folder: that of a sweep's job")
+            return USER_MUST_ACT
         from caft.hydra_bridge import main_job
 
         return main_job(run, Path(rest[0]))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caft.console import tell
+from caft.errors import count_of
 from caft.models.config import ModelConfig
 from caft.models.sources.cache import cache_folder
 from caft.models.sources.reachable import describe_hub, hub_cache, is_logged_in
@@ -111,7 +112,7 @@ def _describe_cores() -> str:
 
     return (
         f"{usable_cores()} of {os.cpu_count()} may be used ({allowed_cores()} allowed), "
-        f"{torch.get_num_threads()} threads"
+        f"{count_of(torch.get_num_threads(), 'thread')}"
     )
 
 

@@ -27,9 +27,6 @@ class LenientStream:
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._stream)
-
     def write(self, text: str) -> int:
         """As the stream's own, but it raises no OSError."""
         try:

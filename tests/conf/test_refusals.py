@@ -137,7 +137,12 @@ REFUSED = {
     "reference of another type": ("seed=${model.name}", "invalid value for seed", "'smollm2'"),
     "reference of hydra": ("hydra.run.dir=${nope}", "'nope' not found (in hydra.run.dir=${nope})"),
     "data taken away": ("~dataset", "no dataset is chosen; give dataset= one of arc, arithmetic,"),
-    "store taken away": ("~store", "no store is chosen; leave ~store out"),
+    "store taken away": ("~store", "no store is chosen; leave out ~store or store=null"),
+    "store of nothing": ("store=null", "no store is chosen; leave out ~store or store=null"),
+    "setting taken away": (
+        "~evaluation.modes",
+        "a setting cannot be taken away; give it a value instead (in ~evaluation.modes)",
+    ),
     "names in a list": (
         "hydra.sweeper.cases=[[method=sft],[method=base]]",
         """all of it single ones: 'hydra.sweeper.cases=[["method=sft"],["method=base"]]'""",

@@ -7,15 +7,15 @@ import pytest
 from caft.hydra_bridge.groups import find_conf, list_groups
 from caft.hydra_bridge.help_text import describe_options, read_purpose
 from caft.hydra_bridge.overrides import dial_types
-from caft.hydra_bridge.suggestions import ALIASES, suggest_option, suggest_setting
+from caft.hydra_bridge.suggestions import OTHER_NAMES, suggest_option, suggest_setting
 
 
-def test_every_alias_leads_to_a_setting() -> None:
+def test_every_other_name_leads_to_a_setting() -> None:
     known = {*dial_types(), "hydra.run.dir"}
-    named = {setting for settings in ALIASES.values() for setting in settings}
-    assert named <= known
-    # What is a setting of its own at the top needs no alias.
-    assert not ALIASES.keys() & {key for key in known if "." not in key}
+    assert OTHER_NAMES.keys() <= known
+    # What is a setting of its own at the top needs no other name.
+    others = {name for names in OTHER_NAMES.values() for name in names.split()}
+    assert not others & {key for key in known if "." not in key}
 
 
 @pytest.mark.parametrize(

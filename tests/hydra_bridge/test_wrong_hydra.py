@@ -198,3 +198,36 @@ def test_what_the_sweeper_does_not_take_is_refused(
     capsys: pytest.CaptureFixture[str], word: str, advice: str
 ) -> None:
     assert advice in refuse(capsys, "-m", "dry_run=true", f"hydra.sweeper.{word}")
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("-m", "--cfg", "job", "seed=1,2"), "show one run: give one value a setting"),
+        (("-m", "--info", "config", "seed=1,2"), "show one run: give one value a setting"),
+        (("--cfg", "job", "--package", "nosuch"), "--package nosuch names nothing that --cfg job"),
+        (("--cfg", "job", "--package", "hydra.run"), "--package hydra.run names nothing"),
+    ],
+)
+def test_what_no_config_shows_is_refused(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], advice: str
+) -> None:
+    assert advice in refuse(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (("-m", "--cfg", "job", "multirun_sweeps=methods"), "seed: 42"),
+        (("--cfg", "hydra", "--resolve", "name=mine"), "subdir: name=mine-"),
+        (("--cfg", "job", "--package", "_global_"), "seed: 42"),
+        (("--cfg", "job", "--package", "dataset.train"), ""),
+    ],
+)
+def test_a_config_is_shown(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], shown: str
+) -> None:
+    assert main(run, words) == 0
+    out, err = capsys.readouterr()
+    assert shown in out
+    assert err == ""

@@ -40,3 +40,15 @@ def test_tables_of_an_earlier_config_are_set_aside_and_files_of_the_users_stay(
     assert f"{folder / 'adapter'} is not of this run" in caplog.text
     (folder / "mine.parquet").write_bytes(b"changed since")
     assert find_changed(folder) is None
+
+
+def test_a_run_that_goes_on_replaces_its_own_page(open_small: Callable[..., Workspace]) -> None:
+    workspace = open_small("until=score")
+    folder = workspace.context.folder
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_bytes(b"made before")
+    results = RunResults(scored=score_in_order(workspace.every_question))
+    for _ in range(2):
+        write_outputs(workspace, results, CsvRunLogger(folder), started=datetime.now(UTC))
+    (aside,) = folder.glob("*.before*")
+    assert (aside.name, aside.read_bytes()) == ("report.html.before", b"made before")

@@ -7,8 +7,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 from hydra._internal.hydra import Hydra
@@ -27,6 +29,7 @@ from caft.errors import UserError
 from caft.hydra_bridge.composing import (
     build_run_config,
     compose_overrides,
+    compose_words,
     refuse_flags,
     start_hydra,
     without_hydra,
@@ -38,9 +41,9 @@ from caft.hydra_bridge.nodes import follow, is_follower, leading, refuse_sweep_o
 from caft.hydra_bridge.overrides import refuse_dashes, type_overrides
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
-from caft.hydra_bridge.sweep import run_dry, run_sweep
+from caft.hydra_bridge.sweep import dry_context, run_sweep, sweeps
 from caft.program import name_command, name_version
-from caft.run_config import RunConfig, RunContext
+from caft.run_config import RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, end_if_interrupted, say
 from caft.subcommands import refuse_empty_words
 from caft.sweeps.run_folders import refuse_finished_folder, refuse_unwritable_folder
@@ -57,7 +60,7 @@ def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = sta
     given = [os.fsencode(argument).decode("utf-8", "replace") for argument in sys.argv[1:]]
     words = given if arguments is None else arguments
     if is_follower():
-        return follow(partial(_read_config, words))
+        return follow(lambda: compose_words(_read_words(words)[1]))
     with leading():
         return end_on_signals(
             partial(_answer, run, words, start),
@@ -80,17 +83,6 @@ def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) ->
             return USER_MUST_ACT
         tell_error(traceback.format_exc())
         return OUR_FAULT
-    finally:
-        GlobalHydra.instance().clear()
-
-
-def _read_config(arguments: Sequence[str]) -> RunConfig:
-    """What the command line of a single run composes to."""
-    _, args = _read_words(arguments)
-    overrides = [*type_overrides(args.overrides), "hydra.mode=RUN"]
-    try:
-        composed = compose_overrides(start_hydra(args), args.config_name, overrides, RunMode.RUN)
-        return build_run_config(without_hydra(composed))
     finally:
         GlobalHydra.instance().clear()
 
@@ -137,7 +129,7 @@ def _run_once(run: Run, hydra: Hydra, name: str, overrides: list[str]) -> int:
     if config.only_shows:
         check_logging(composed, folder, opens=False)
         configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
-        return run_dry(run, config, composed)
+        return run(config, dry_context(composed))
     refuse_finished_folder(folder)
     refuse_unwritable_folder(folder)
     check_logging(composed, folder)
@@ -186,9 +178,10 @@ def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParse
         hydra.app_help(name, parser, args)
     elif args.hydra_help:
         hydra.hydra_help(name, parser, args)
+    elif args.multirun and (args.cfg or args.info) and sweeps(hydra, overrides):
+        refuse_flags("--cfg and --info show one run: give one value a setting")
     elif args.cfg:
-        build_run_config(without_hydra(compose_overrides(hydra, name, overrides, RunMode.RUN)))
-        hydra.show_cfg(name, overrides, args.cfg, args.package, args.resolve)
+        _show_config(hydra, args)
     elif args.info:
         hydra.show_info(args.info, name, overrides)
     elif args.shell_completion:
@@ -199,3 +192,18 @@ def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParse
     else:
         return False
     return True
+
+
+def _show_config(hydra: Hydra, args: argparse.Namespace) -> None:
+    name, overrides, part, package = args.config_name, args.overrides, args.cfg, args.package
+    build_run_config(without_hydra(compose_overrides(hydra, name, overrides, RunMode.RUN)))
+    if part == "hydra" and args.resolve:  # it refers to the rest
+        part, package = "all", package or part
+    try:
+        with redirect_stderr(StringIO()):  # a line of Hydra's own, before it exits
+            hydra.show_cfg(name, overrides, part, package, args.resolve)
+    except SystemExit as error:
+        raise UserError(
+            f"--package {package} names nothing that --cfg {args.cfg} shows; give a part of that, "
+            "or leave it out"
+        ) from error

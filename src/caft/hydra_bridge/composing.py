@@ -210,7 +210,9 @@ def _find_schema(group: str, composed: DictConfig) -> type:
     node = composed.get(group)
     if not isinstance(node, DictConfig):
         options = list_options_of(group)
-        advice = f"give {group}= one of {', '.join(options)}" if options else f"leave ~{group} out"
+        advice = f"leave out ~{group} or {group}=null"
+        if options:
+            advice = f"give {group}= one of {', '.join(options)}"
         raise UserError(f"no {group} is chosen; {advice}")
     if group in ONE_KIND:
         return ONE_KIND[group]
@@ -234,13 +236,20 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
 
     For tests, benchmarks and notebooks. Raises UserError, with the command line's text.
     """
+    args = get_args_parser().parse_args([])
+    args.overrides = [*overrides]
     try:
-        hydra = start_hydra(get_args_parser().parse_args([]))
-        typed = [*type_overrides(overrides), "hydra.mode=RUN"]
-        composed = compose_overrides(hydra, "config", typed, RunMode.RUN)
-        return build_run_config(without_hydra(composed))
+        return compose_words(args)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(explain(error)) from error
+
+
+def compose_words(args: argparse.Namespace) -> RunConfig:
+    """What the command line of a single run composes to."""
+    overrides = [*type_overrides(args.overrides), "hydra.mode=RUN"]
+    try:
+        composed = compose_overrides(start_hydra(args), args.config_name, overrides, RunMode.RUN)
+        return build_run_config(without_hydra(composed))
     finally:
         GlobalHydra.instance().clear()
 

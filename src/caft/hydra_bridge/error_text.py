@@ -26,7 +26,7 @@ from omegaconf.errors import (
 )
 from yaml import MarkedYAMLError
 
-from caft.errors import UserError, did_you_mean
+from caft.errors import UserError, did_you_mean, first_line
 from caft.hydra_bridge.groups import BESIDE_A_RUN, OWN_CONFIGS, list_options_of
 from caft.hydra_bridge.overrides import (
     dial_types,
@@ -72,6 +72,8 @@ _PLAIN = {
         "a table stands where a list belongs; write it as in [A,B]",
     r"Key (\S+) \(\w+\) is incompatible with \(str\)":
         r"the name \1 is no text; give one that begins with a letter",
+    r"\w+ \(DictConfig\) does not support deletion":
+        "a setting cannot be taken away; give it a value instead",
 }  # fmt: skip
 """What OmegaConf says in the words of Python's types, as patterns, and the same for its users."""
 
@@ -339,9 +341,7 @@ def _where(message: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # What was given is quoted, however long it is.
-    return _cut(lines[0]) if lines else type(error).__name__
+    return _cut(first_line(error).strip())  # what was given is quoted, however long it is
 
 
 def _cut(line: str) -> str:

@@ -119,33 +119,30 @@ def run_sweep(
 def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
     """The plan of every job; of the first one only if a search chooses the others."""
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
-    kept: dict[str, tuple[DictConfig, RunConfig]] = {}
+    kept: dict[str, tuple[RunConfig, RunContext]] = {}
     planned = check_jobs(hydra, master, kept)
     _print_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))
     if not planned:
-        return run_dry(run, build_run_config(without_hydra(master)), master)
+        return run(build_run_config(without_hydra(master)), dry_context(master))
     status = DONE
     for job, _ in planned:
         tell(f"\njob {job.folder}")
-        composed, config = kept[job.folder]
         try:
-            run_dry(run, config, composed, sweep=Path(master.hydra.sweep.dir).name)
+            run(*kept[job.folder])
         except UserError as error:
             say(f"job {job.folder}: {error}")
             status = USER_MUST_ACT
-    if sensitivity := describe_smallest_difference([config for _, config in kept.values()]):
+    if sensitivity := describe_smallest_difference([config for config, _ in kept.values()]):
         tell(f"\n{textwrap.fill(sensitivity, _WIDEST)}")
     return status
 
 
-def run_dry(run: Run, config: RunConfig, composed: DictConfig, *, sweep: str = "") -> int:
-    """Print what would run, in this process. Raises UserError; there is no folder, and no log."""
-    context = RunContext(
-        folder=Path(composed.hydra.run.dir),
-        overrides=tuple(composed.hydra.overrides.task),
-        sweep=sweep,
+def dry_context(composed: DictConfig, sweep: str = "") -> RunContext:
+    """For a run in this process that only shows: nothing makes its folder."""
+    hydra = composed.hydra
+    return RunContext(
+        folder=Path(hydra.run.dir), overrides=tuple(hydra.overrides.task), sweep=sweep
     )
-    return run(config, context)
 
 
 def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]]) -> None:
@@ -211,12 +208,17 @@ def _parse(hydra: Hydra, overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
+def sweeps(hydra: Hydra, overrides: Sequence[str]) -> bool:
+    """Whether one of them has several values."""
+    return any(each.is_sweep_override() for each in _parse(hydra, overrides))
+
+
 def check_jobs(
-    hydra: Hydra, master: DictConfig, kept: dict[str, tuple[DictConfig, RunConfig]] | None = None
+    hydra: Hydra, master: DictConfig, kept: dict[str, tuple[RunConfig, RunContext]] | None = None
 ) -> list[tuple[job_table.Job, JobOverrides]]:
     """Every job, composed and typed; the same config twice is one job.
 
-    `kept` gets the configs by the job's folder, composed and typed: they take longest here.
+    `kept` gets, by the job's folder, what a run of it in this process takes.
     """
     if searches(master):
         build_run_config(without_hydra(master))
@@ -245,7 +247,8 @@ def check_jobs(
             refuse_other_job(Path(master.hydra.sweep.dir) / folder, digest)
         same, _ = jobs.setdefault(folder, (job, overrides))
         if kept is not None:
-            kept.setdefault(folder, (composed, config))
+            context = dry_context(composed, Path(master.hydra.sweep.dir).name)
+            kept.setdefault(folder, (config, context))
         if same.digest != digest:
             raise UserError(
                 f"hydra.sweep.subdir gives the folder {folder} to two different jobs; leave it "

@@ -39,7 +39,7 @@ from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import PublishedScoreConfig
 from caft.store import disk_may_be_full, make_all_durable, make_durable, write_durably, write_rows
-from caft.sums import SUMS, write_sums
+from caft.sums import SUMS, read_summary, write_sums
 from caft.trainers.tracker import RunLogger
 
 log = logging.getLogger(__name__)
@@ -121,11 +121,14 @@ def _write_files(
         make_durable(folder / name)
     for name in delivered:
         make_all_durable(folder / name)
+    earlier = (read_summary(folder) or {}).get("run")
+    goes_on = isinstance(earlier, dict) and earlier.get("overrides") == summary["run"]["overrides"]
     # Before the page and the logger, so that their failures do not affect it.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
     write_sums(folder, ["summary.json", *written])
     make_durable(folder / SUMS)
-    set_aside(folder / "report.html")
+    if not goes_on:
+        set_aside(folder / "report.html")
     return not config.report.html or _write_page(workspace, summary, tables)
 
 

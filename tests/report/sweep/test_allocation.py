@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,12 @@ def test_page_markdown_and_terminal_say_the_same(
         assert answers[0].startswith("How should a teacher's budget be spent? ")
     model, data = won.summary["origin"]["models"][0], won.summary["origin"]["datasets"][0]
     assert read_head(tmp_path).endswith(f" ({model}; {data}; 300 test questions)")
+
+
+def test_the_head_of_a_sweep_without_results_is_its_name(make_job: Make, tmp_path: Path) -> None:
+    write_job(tmp_path, replace(make_job(0, method="sft"), summary=None))
+    assert main([str(tmp_path)]) == 0
+    assert read_head(tmp_path) == tmp_path.name
 
 
 def test_a_saving_is_claimed_by_non_inferiority_alone(make_job: Make) -> None:

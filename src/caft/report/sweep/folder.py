@@ -106,7 +106,8 @@ def read_head(folder: Path) -> str:
     tested = " or ".join(f"{count:,}" for count in origin["test_questions"])
     parts = [", ".join(origin["models"]), ", ".join(origin["datasets"])]
     parts += [f"{tested} test questions"] if tested else []
-    return f"{summary['question'] or summary['name']} ({'; '.join(filter(None, parts))})"
+    tail = "; ".join(filter(None, parts))
+    return (summary["question"] or summary["name"]) + (f" ({tail})" if tail else "")
 
 
 def read_sweep(folder: Path) -> Sweep:
