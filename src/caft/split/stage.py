@@ -16,7 +16,6 @@ from caft.packed import join, values_of
 from caft.records import AnswerScore
 from caft.split.config import (
     EntropySplitConfig,
-    Invalid,
     RandomSplitConfig,
     SampledSplitConfig,
     SplitConfig,
@@ -50,24 +49,10 @@ def split_questions(
     `subject_of` has every question's subject by its id, for quantiles inside each one. UserError
     if a subject has fewer training rows than there are classes.
     """
-    rest = join(*others)
     if isinstance(config, RandomSplitConfig):
-        result = _draw([train, *others], config, Random(f"random split {seed}"))
-    else:
-        assert isinstance(config, EntropySplitConfig | ThresholdSplitConfig), config.kind
-        result = _place(train, rest, config, seed, subject_of)
-    if config.invalid is not Invalid.hardest:
-        return result
-    declined = [
-        name
-        for part in (train, rest)
-        for name, valid in zip(
-            values_of(part, "question_id"), values_of(part, "valid"), strict=True
-        )
-        if not valid
-    ]
-    hardest = dict.fromkeys(declined, config.classes[-1])
-    return replace(result, complexity_of={**result.complexity_of, **hardest})
+        return _draw([train, *others], config, Random(f"random split {seed}"))
+    assert isinstance(config, EntropySplitConfig | ThresholdSplitConfig), config.kind
+    return _place(train, join(*others), config, seed, subject_of)
 
 
 def refuse_small_subjects(subjects: Iterable[str], config: SplitConfig) -> None:
@@ -97,23 +82,19 @@ def most_in_classes(
     `subjects` has one entry a training row. Drawn classes have their sizes. Where quantiles cut,
     equal values on a cut are in the class above it: a class has at most its own rows and those of
     all easier ones, or its own alone if values are taken as `distinct`. All rows where only the
-    scores will tell: absolute thresholds, estimates that are counts or may be missing, and the last
-    class where split.invalid=hardest moves rows into it.
+    scores will tell: absolute thresholds, and estimates that are counts or may be missing.
     """
     if isinstance(config, RandomSplitConfig):
-        sizes = class_sizes(len(subjects), config.quantiles, config.classes)
-    elif isinstance(config, EntropySplitConfig) and _has_known_sizes(config):
+        return class_sizes(len(subjects), config.quantiles, config.classes)
+    if isinstance(config, EntropySplitConfig) and _has_known_sizes(config):
         inside = config.within is Within.subject
         parts = Counter(subjects).values() if inside else [len(subjects)]
         each = [class_sizes(count, config.quantiles, config.classes) for count in parts]
         sizes = {name: sum(part[name] for part in each) for name in config.classes}
         if not (distinct or isinstance(config, SampledSplitConfig)):
             sizes = dict(zip(sizes, accumulate(sizes.values()), strict=True))
-    else:
-        sizes = dict.fromkeys(config.classes, len(subjects))
-    if config.invalid is Invalid.hardest:
-        sizes[config.classes[-1]] = len(subjects)
-    return sizes
+        return sizes
+    return dict.fromkeys(config.classes, len(subjects))
 
 
 def _has_known_sizes(config: EntropySplitConfig) -> bool:
