@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from math import inf
 from random import Random
@@ -114,21 +114,6 @@ def _draw(
     return SplitResult(complexity_of=_by_question(join(*parts), placed), thresholds=())
 
 
-@dataclass(frozen=True)
-class _Ids:
-    """The ids of training rows, and of the held-out rows that are placed by their cuts."""
-
-    train: Sequence[str]
-    rest: Sequence[str]
-
-    def of(self, subject: str, subject_of: Mapping[str, str]) -> _Ids:
-        parts = (
-            [name for name in ids if subject_of.get(name, "") == subject]
-            for ids in (self.train, self.rest)
-        )
-        return _Ids(*parts)
-
-
 def _place(
     train: Sequence[AnswerScore],
     rest: Sequence[AnswerScore],
@@ -136,21 +121,24 @@ def _place(
     seed: int,
     subject_of: Mapping[str, str],
 ) -> SplitResult:
-    ids = _Ids(*([*values_of(rows, "question_id")] for rows in (train, rest)))
+    ids = [[*values_of(rows, "question_id")] for rows in (train, rest)]
     known = ESTIMATORS[config.estimator].known_at_test
     values = _values_of(join(train, rest) if known else train, config.estimator)
     stand_in = _values_of(join(train, rest), STAND_IN) if rest and not known else None
 
-    def cut(own: _Ids, salt: str = "") -> SplitResult:
-        return _cut(own, config, values, stand_in, Random(f"sampled split {seed} {salt}"))
+    def cut(train: list[str], rest: list[str], salt: str = "") -> SplitResult:
+        random = Random(f"sampled split {seed} {salt}")
+        return _cut(train, rest, config, values, stand_in, random=random)
 
-    whole = cut(ids)
+    whole = cut(*ids)
     if isinstance(config, EntropySplitConfig) and config.within is Within.subject:
-        subjects = [subject_of.get(name, "") for name in ids.train]
+        subjects = [subject_of.get(name, "") for name in ids[0]]
         refuse_small_subjects(subjects, config)
         # Held-out rows of other subjects keep the place that the cuts of all rows give them.
-        parts = [whole, *(cut(ids.of(name, subject_of), name) for name in dict.fromkeys(subjects))]
-        placed = {name: place for part in parts for name, place in part.complexity_of.items()}
+        placed = dict(whole.complexity_of)
+        for subject in dict.fromkeys(subjects):
+            own = ([name for name in part if subject_of.get(name, "") == subject] for part in ids)
+            placed |= cut(*own, subject).complexity_of
         whole = replace(whole, complexity_of=placed, thresholds=())
     return replace(
         whole,
@@ -165,14 +153,16 @@ def _values_of(scores: Sequence[AnswerScore], estimator: str) -> dict[str, float
 
 
 def _cut(
-    ids: _Ids,
+    train: Sequence[str],
+    rest: Sequence[str],
     config: EntropySplitConfig | ThresholdSplitConfig,
     values: Mapping[str, float],
     stand_in: Mapping[str, float] | None,
+    *,
     random: Random,
 ) -> SplitResult:
     """By the estimate's `values`; held-out rows by those of the `stand_in`, if there is one."""
-    estimator, classes, own = config.estimator, config.classes, [values[name] for name in ids.train]
+    estimator, classes, own = config.estimator, config.classes, [values[name] for name in train]
     if isinstance(config, EntropySplitConfig):
         cuts = quantile_cuts(own, config.quantiles)
     else:
@@ -180,13 +170,13 @@ def _cut(
     placed, rest_cuts = place_by_cuts(own, cuts, classes), cuts
     if stand_in is not None:
         shares = shares_below(placed, classes)
-        rest_cuts = quantile_cuts([stand_in[name] for name in ids.train], shares)
-    rest = [(values if stand_in is None else stand_in)[name] for name in ids.rest]
+        rest_cuts = quantile_cuts([stand_in[name] for name in train], shares)
+    held_out = [(values if stand_in is None else stand_in)[name] for name in rest]
     if sampled := isinstance(config, SampledSplitConfig):
         placed = place_sampled(own, config.quantiles, classes, config.temperature, random)
-    placed += place_by_cuts(rest, rest_cuts, classes)
+    placed += place_by_cuts(held_out, rest_cuts, classes)
     return SplitResult(
-        complexity_of=dict(zip([*ids.train, *ids.rest], placed, strict=True)),
+        complexity_of=dict(zip([*train, *rest], placed, strict=True)),
         # Reported in the estimate's own direction, whichever way it points.
         thresholds=() if sampled else tuple(difficulty(estimator, cut) or 0.0 for cut in cuts),
     )
