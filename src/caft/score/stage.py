@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -108,19 +108,22 @@ class ScoreInputs(AskedStudent):
 
     def produce(self, folder: Path) -> Tokens:
         """Score the questions."""
+        from caft.score.read import read_answers
+
         self.check()
         predictor = Predictor(self.student, self.trainer, folder)
         predicted = _predict(self, predictor)
         if self.keeps_hidden:
             states = [b64decode(predicted[row.question_id].hidden) for row in self.rows]
             write_rows(folder / _HIDDEN, [{"float16": state} for state in states])
-        scores, written = _score(self, predictor, predicted)
+        written = _write_free_answers(self, predictor)
+        scores = read_answers(self.rows, self.questions, predicted, written, self.student.tokenizer)
         write_table(folder / _SCORES, AnswerScore, scores)
         # A prompt is read once more for an answer that is written.
         read = sum(len(row.prompt_ids) for row in [*self.rows, *self.free_rows])
         # The run continues for hours, and needs them no more.
         vars(self).pop("rows")
-        return Tokens(read=read, written=written)
+        return Tokens(read=read, written=sum(reply.tokens for reply in written.values()))
 
     @staticmethod
     def read(folder: Path) -> list[AnswerScore]:
@@ -157,19 +160,6 @@ def _predict(scoring: ScoreInputs, predictor: Predictor) -> dict[str, NextToken]
         name: NextToken(**{**row, "label_log_p": tuple(row["label_log_p"])})
         for name, row in results.items()
     }
-
-
-def _score(
-    scoring: ScoreInputs, predictor: Predictor, predicted: Mapping[str, NextToken]
-) -> tuple[list[AnswerScore], int]:
-    """The scores, and how many tokens were written for free-text answers."""
-    from caft.score.read import read_answers
-
-    written = _write_free_answers(scoring, predictor)
-    scores = read_answers(
-        scoring.rows, scoring.questions, predicted, written, scoring.student.tokenizer
-    )
-    return scores, sum(reply.tokens for reply in written.values())
 
 
 def _write_free_answers(scoring: ScoreInputs, predictor: Predictor) -> dict[str, WrittenReply]:
