@@ -16,6 +16,8 @@ from caft.statistics.intervals import (
     Interval,
     normal_quantile,
     percentile_interval,
+    satterthwaite,
+    student_quantile,
 )
 
 # At exactly 0 the spread is 0 too, and a difference of 0 would count as a root.
@@ -159,10 +161,9 @@ def _quantiles(  # noqa: PLR0917
         return normal_quantile(1 - alpha), NormalDist().inv_cdf(power)
     from scipy.stats import t
 
-    whole = of_questions + of_seeds
-    inverse = (of_questions / whole) ** 2 / max(1, n - 1)
-    inverse += 2 * (of_seeds / 2 / whole) ** 2 / (seeds - 1)
-    return float(t.ppf(1 - alpha / 2, 1 / inverse)), float(t.ppf(power, 1 / inverse))
+    of_arm = (of_seeds / 2, seeds - 1)
+    _, degrees = satterthwaite([(of_questions, max(1, n - 1)), of_arm, of_arm])
+    return student_quantile(1 - alpha, degrees), float(t.ppf(power, degrees))
 
 
 # --- Several seeds: a question is one observation -----------------------------------------------
