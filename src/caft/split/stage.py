@@ -126,19 +126,18 @@ def _place(
     values = _values_of(join(train, rest) if known else train, config.estimator)
     stand_in = _values_of(join(train, rest), STAND_IN) if rest and not known else None
 
-    def cut(train: list[str], rest: list[str], salt: str = "") -> SplitResult:
-        random = Random(f"sampled split {seed} {salt}")
-        return _cut(train, rest, config, values, stand_in, random=random)
+    def cut(ids: Sequence[list[str]], salt: str = "") -> SplitResult:
+        return _cut(ids, config, values, stand_in, Random(f"sampled split {seed} {salt}"))
 
-    whole = cut(*ids)
+    whole = cut(ids)
     if isinstance(config, EntropySplitConfig) and config.within is Within.subject:
         subjects = [subject_of.get(name, "") for name in ids[0]]
         refuse_small_subjects(subjects, config)
         # Held-out rows of other subjects keep the place that the cuts of all rows give them.
         placed = dict(whole.complexity_of)
         for subject in dict.fromkeys(subjects):
-            own = ([name for name in part if subject_of.get(name, "") == subject] for part in ids)
-            placed |= cut(*own, subject).complexity_of
+            own = [[name for name in part if subject_of.get(name, "") == subject] for part in ids]
+            placed |= cut(own, subject).complexity_of
         whole = replace(whole, complexity_of=placed, thresholds=())
     return replace(
         whole,
@@ -153,15 +152,17 @@ def _values_of(scores: Sequence[AnswerScore], estimator: str) -> dict[str, float
 
 
 def _cut(
-    train: Sequence[str],
-    rest: Sequence[str],
+    ids: Sequence[list[str]],
     config: EntropySplitConfig | ThresholdSplitConfig,
     values: Mapping[str, float],
     stand_in: Mapping[str, float] | None,
-    *,
     random: Random,
 ) -> SplitResult:
-    """By the estimate's `values`; held-out rows by those of the `stand_in`, if there is one."""
+    """By the estimate's `values`; held-out rows by those of the `stand_in`, if there is one.
+
+    `ids` are those of the training rows, and of the held-out rows that are placed by their cuts.
+    """
+    train, rest = ids
     estimator, classes, own = config.estimator, config.classes, [values[name] for name in train]
     if isinstance(config, EntropySplitConfig):
         cuts = quantile_cuts(own, config.quantiles)
