@@ -42,7 +42,7 @@ scores = read_scores(table, COLUMNS["entropy"], COLUMNS["correct"])
 entropies = [entropy for entropy, _ in scores]
 correct = [right for _, right in scores]
 wrong = [not right for right in correct]
-area = roc_auc(entropies, wrong, event="wrong")
+area = roc_auc(entropies, wrong)
 bounds = {"value": area.value, "low": area.low, "high": area.high}
 show_table([{"questions": len(scores), "wrong": sum(wrong), **bounds}])
 

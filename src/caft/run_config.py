@@ -29,7 +29,7 @@ from caft.engines.config import (
 )
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS, STAND_IN, Need
-from caft.evaluate.config import EvaluationConfig, RoutedBy
+from caft.evaluate.config import EvaluationConfig
 from caft.models.config import (
     EmbeddedModelConfig,
     HubModelConfig,
@@ -102,7 +102,6 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_dials(self, "")
         self._refuse_unknown_classes()
-        self._refuse_routing_without_estimates()
         self._refuse_impossible_rescoring()
         self._refuse_same_sets()
         self._refuse_divided_four_bits()
@@ -158,15 +157,6 @@ class RunConfig:
                         f"method {self.method.name} names the class {complexity!r}; the split "
                         f"has {', '.join(self.split.classes)}: rename it or set split.classes"
                     )
-
-    def _refuse_routing_without_estimates(self) -> None:
-        by_tuned = self.evaluation.routed_by is RoutedBy.tuned
-        if by_tuned and self.tuning.answer_target is AnswerTarget.bracketed:
-            raise UserError(
-                "evaluation.routed_by=tuned needs the entropy of a one-token answer, and "
-                "tuning.answer_target=bracketed trains written ones; set "
-                "evaluation.routed_by=validation or tuning.answer_target=bare"
-            )
 
     def _refuse_impossible_rescoring(self) -> None:
         number = next((n for n, stage in enumerate(self.method.stages) if stage.rescores), None)

@@ -11,7 +11,6 @@ from caft.evaluate.predictions import (
     fit_cut,
     read_reply,
     read_single_token,
-    refit_cut,
     route,
 )
 from caft.evaluate.stage import was_cut
@@ -179,13 +178,6 @@ def test_routing_takes_one_reply_and_counts_every_pass(cost, tokens):
     routed = route(answers, rationales, Routing({"b", "elsewhere"}, **cost))
     assert [row.text for row in routed] == ["short", "long", "short"]
     assert [row.generated_tokens for row in routed] == tokens
-
-
-@pytest.mark.parametrize(("share", "hard"), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
-def test_a_refitted_cut_sends_the_same_share_to_hard(share, hard):
-    values = {f"q{number}": float(number % 8) for number in (3, 1, 7, 0, 5, 2, 6, 4)}
-    cut = refit_cut(values, share)
-    assert sum(value >= cut for value in values.values()) == hard
 
 
 def test_the_fitted_cut_sends_to_hard_what_gains_most() -> None:

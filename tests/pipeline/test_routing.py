@@ -15,7 +15,6 @@ from caft.pipeline.routing import (
     place_by_classes,
     place_by_validation,
     route_base_model,
-    route_by_own_estimates,
     route_tuned_model,
     tell_cut,
 )
@@ -151,23 +150,6 @@ def test_a_free_text_answer_that_decides_costs_all_that_was_written(
 def test_a_chain_of_thought_costs_every_token_of_it(who: str) -> None:
     routing = route_model(who, by("cot_mean_entropy"))
     assert routing.tokens == {name: 30 + number for number, name in enumerate(HELD_OUT)}
-
-
-@pytest.mark.parametrize(
-    ("estimator", "hard"),
-    [
-        # A quarter of the training questions is hard: the cut lies below one validation question.
-        ("answer_entropy", {"v4", "x1", "x2"}),
-        ("top1_margin", {"v1"}),
-        ("cot_mean_entropy", {"v4", "x1", "x2"}),
-    ],
-)
-def test_the_tuned_models_own_estimates_route_with_a_cut_of_their_own(
-    estimator: str, hard: set[str]
-) -> None:
-    routing = route_by_own_estimates(by(estimator), split(), QUESTIONS, answers())
-    assert routing.hard == hard
-    assert (routing.tokens, routing.by_own_answer) == ({}, True)
 
 
 @pytest.mark.parametrize(

@@ -198,13 +198,13 @@ def test_a_span_that_the_template_opens_is_known_to_the_writer_and_to_the_chain(
     student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spans: list[str | None] = []
-    write = Predictor.write
+    write = Predictor.write_samples
 
     def watched(self: Predictor, prompts: Any, rules: Any, **rest: Any) -> Any:
         spans.append(rules.thinking and rules.thinking.span.opens)
         return write(self, prompts, rules, **rest)
 
-    monkeypatch.setattr(Predictor, "write", watched)
+    monkeypatch.setattr(Predictor, "write_samples", watched)
     work = chaining(student, QUESTIONS[:2], tokens=3)
     plain = CotInputs.read(Store(tmp_path / "plain").obtain(work).folder)
     student.tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"

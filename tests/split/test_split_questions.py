@@ -14,7 +14,6 @@ from caft.records import AnswerScore
 from caft.split import SplitResult, most_in_classes, refuse_small_subjects, split_questions
 from caft.split.config import (
     EntropySplitConfig,
-    Invalid,
     Match,
     RandomSplitConfig,
     SampledSplitConfig,
@@ -81,8 +80,6 @@ def test_a_class_may_have_all_rows_where_only_the_scores_tell() -> None:
     # Shares of eight chains are often equal, and a judge's reply may be unreadable.
     for name in ("pass_rate", "judge_steps"):
         assert most_in_classes(EntropySplitConfig(estimator=name), subjects)["middle"] == 40
-    moved = most_in_classes(EntropySplitConfig(invalid=Invalid.hardest), subjects, distinct=True)
-    assert moved == {"easy": 10, "middle": 20, "hard": 40}
 
 
 @pytest.mark.parametrize(
@@ -190,22 +187,6 @@ def test_random_classes_depend_on_the_seed_alone() -> None:
 def test_entropy_does_not_depend_on_the_seed() -> None:
     train = scores([0.1, 0.7, 0.3, 0.2])
     assert split(train, EntropySplitConfig(), seed=1) == split(train, EntropySplitConfig(), seed=2)
-
-
-@pytest.mark.parametrize("config", [EntropySplitConfig, ThresholdSplitConfig, RandomSplitConfig])
-def test_invalid_rows_can_be_put_among_the_hardest(config: type[SplitConfig]) -> None:
-    train = scores([index / 10 for index in range(20)])
-    declined = AnswerScore(
-        question_id="train0", predicted="Sure", valid=False, correct=False,
-        estimates={"answer_entropy": 0.0},
-    )  # fmt: skip
-    train[0] = declined
-    by_estimate = split(train, config(kind=config().kind))  # type: ignore[call-arg]
-    hardest = split(train, config(kind=config().kind, invalid=Invalid.hardest))  # type: ignore[call-arg]
-    assert hardest.complexity_of["train0"] == "hard"
-    assert hardest.thresholds == by_estimate.thresholds
-    rest = [name for name in by_estimate.complexity_of if name != "train0"]
-    assert all(hardest.complexity_of[each] == by_estimate.complexity_of[each] for each in rest)
 
 
 def test_a_missing_estimate_names_the_question_and_what_there_is() -> None:

@@ -85,7 +85,7 @@ def test_two_of_each_kind_by_hand() -> None:
     area = roc_auc([1.0, 3.0, 2.0, 4.0], [False, False, True, True])
     assert area.low == pytest.approx(0.75 - 1.959964 * (0.125 / 2 + 0.125 / 2) ** 0.5)
     assert area.high == 1.0
-    assert roc_auc([1.0], [True]).reason.startswith("the one row is positive, ")
+    assert roc_auc([1.0], [True]).reason.startswith("the one row is wrong, ")
 
 
 def test_one_positive_still_has_an_interval() -> None:
@@ -107,7 +107,7 @@ def test_one_positive_still_has_an_interval() -> None:
 def test_no_area_comes_with_its_reason(
     scores: list[float | None], wrong: list[bool], reason: str
 ) -> None:
-    area = roc_auc(scores, wrong, event="wrong")
+    area = roc_auc(scores, wrong)
     assert (area.value, area.low, area.high) == (None, None, None)
     assert area.reason == reason
 

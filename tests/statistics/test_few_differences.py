@@ -15,12 +15,12 @@ from caft.statistics.seeds import difference_interval
 
 
 def test_bounds_contain_those_of_the_score_test_if_fewer_than_five_point_one_way() -> None:
-    few = PairedOutcome(both=30, only_first=4, only_second=9, neither=17)
+    few = PairedOutcome(n=60, only_first=4, only_second=9)
     found, score = paired_difference(few), score_difference(few)
     assert found.low <= score.low
     assert found.high >= score.high
     # With five of either kind the percentiles stand alone: they are narrower.
-    many = PairedOutcome(both=30, only_first=5, only_second=9, neither=16)
+    many = PairedOutcome(n=60, only_first=5, only_second=9)
     assert paired_difference(many).low > score_difference(many).low
 
 
@@ -57,5 +57,5 @@ def test_seeds_that_differ_on_other_questions_count_for_what_they_say() -> None:
     # The same two wins and losses in every seed are four questions, however many seeds there are.
     alike = {name: dict.fromkeys(range(5), rows[0]) for name, rows in arms.items()}
     (once,) = compare_arms(alike, [("a", "b")])
-    outcome = PairedOutcome(both=0, only_first=2, only_second=2, neither=196)
+    outcome = PairedOutcome(n=200, only_first=2, only_second=2)
     assert once.difference.high == pytest.approx(score_difference(outcome).high)

@@ -16,7 +16,7 @@ from caft.statistics import (
 
 def test_counts_pairs_in_place() -> None:
     outcome = count_paired([True, True, False, False, True], [True, False, True, False, False])
-    assert (outcome.both, outcome.only_first, outcome.only_second, outcome.neither) == (1, 2, 1, 1)
+    assert (outcome.n, outcome.only_first, outcome.only_second) == (5, 2, 1)
     assert outcome.n == 5
     assert outcome.difference == pytest.approx(-0.2)
     with pytest.raises(AssertionError, match="2 outcomes against 1"):
@@ -52,7 +52,7 @@ def test_paired_difference_agrees_with_resampling_rows() -> None:
 
 
 def test_paired_difference_is_seeded() -> None:
-    outcome = PairedOutcome(both=10**8, only_first=3 * 10**7, only_second=4 * 10**7, neither=10**7)
+    outcome = PairedOutcome(n=18 * 10**7, only_first=3 * 10**7, only_second=4 * 10**7)
     assert paired_difference(outcome, seed=5) == paired_difference(outcome, seed=5)
     assert paired_difference(outcome, seed=5) != paired_difference(outcome, seed=6)
     assert paired_difference(outcome) == paired_difference(outcome, seed=0)
@@ -73,7 +73,7 @@ def score_of(outcome: PairedOutcome, gap: float) -> float:
 def test_true_differences_within_the_score_interval_are_those_that_its_test_allows(
     won: int, lost: int, n: int
 ) -> None:
-    outcome = PairedOutcome(both=0, only_first=lost, only_second=won, neither=n - won - lost)
+    outcome = PairedOutcome(n=n, only_first=lost, only_second=won)
     found = score_difference(outcome, 0.95)
     assert found.value == outcome.difference
     assert score_of(outcome, found.low) == pytest.approx(1.96, abs=1e-3)
@@ -81,23 +81,22 @@ def test_true_differences_within_the_score_interval_are_those_that_its_test_allo
 
 
 def test_no_loss_in_a_few_answers_is_no_proof_that_there_are_none() -> None:
-    won = PairedOutcome(both=10, only_first=0, only_second=1, neither=9)
+    won = PairedOutcome(n=20, only_first=0, only_second=1)
     assert paired_difference(won).low == score_difference(won).low < -0.1
     # The other bound is Wilson's of 1 in 20, and where nothing differs both are.
     assert score_difference(won).high == pytest.approx(wilson_interval(1, 20).high)
-    alike = score_difference(PairedOutcome(both=10, only_first=0, only_second=0, neither=10))
+    alike = score_difference(PairedOutcome(n=20, only_first=0, only_second=0))
     assert (-alike.low, alike.high) == pytest.approx((wilson_interval(0, 20).high,) * 2)
-    worst = score_difference(PairedOutcome(both=0, only_first=20, only_second=0, neither=0))
+    lost = PairedOutcome(n=20, only_first=20, only_second=0)
+    worst = score_difference(lost)
     assert (worst.value, worst.low) == (-1.0, -1.0)
     assert worst.high < -0.6
-    assert (
-        paired_difference(PairedOutcome(both=0, only_first=20, only_second=0, neither=0)).low == -1
-    )
-    best = score_difference(PairedOutcome(both=0, only_first=0, only_second=20, neither=0))
+    assert paired_difference(lost).low == -1
+    best = score_difference(PairedOutcome(n=20, only_first=0, only_second=20))
     assert (best.low, best.high, best.n) == (pytest.approx(-worst.high), 1.0, 20)
 
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_of_hardly_any_questions_the_score_interval_is_wilsons(n: int) -> None:
-    found = score_difference(PairedOutcome(both=0, only_first=0, only_second=1, neither=n - 1))
+    found = score_difference(PairedOutcome(n=n, only_first=0, only_second=1))
     assert found.high == pytest.approx(wilson_interval(1, n).high)

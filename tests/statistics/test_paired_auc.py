@@ -109,7 +109,7 @@ def test_pairs_of_one_stratum_are_counted_as_by_hand() -> None:
     assert (none.value, none.n, none.positives) == (None, 0, 0)
     none = stratified_auc([1.0, 2.0], [True, False], ["a", "b"])
     assert (none.value, none.low, none.n, none.reason) == (
-        None, None, 0, "no stratum has both positives and negatives")  # fmt: skip
+        None, None, 0, "no subject has both right and wrong answers")  # fmt: skip
 
 
 def test_one_stratum_is_the_plain_area_with_its_interval() -> None:

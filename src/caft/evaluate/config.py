@@ -17,13 +17,11 @@ class RoutedBy(Enum):
 
     `validation`: a model's own, at the cut at which it gets most validation questions right; the
     base model's for both where it needs more than the pass of a one-token answer. `base`: the base
-    model's, at the training cut. `tuned`: the tuned model's, at a cut that sends the same share of
-    validation questions to rationale mode.
+    model's, at the training cut.
     """
 
     validation = "validation"
     base = "base"
-    tuned = "tuned"
 
 
 @dataclass(kw_only=True, slots=True)

@@ -114,13 +114,6 @@ def route(
     return chosen
 
 
-def refit_cut(values: Mapping[str, float], hard_share: float) -> float:
-    """The cut for another model's entropy: `hard_share` of the rows are at or above it."""
-    ordered = sorted(values.values())
-    position = round((1.0 - hard_share) * len(ordered))
-    return ordered[position] if position < len(ordered) else float("inf")
-
-
 def fit_cut(values: Sequence[float], answers: Sequence[bool], rationales: Sequence[bool]) -> float:
     """The cut with most right replies, where rows at or above it get a rationale.
 

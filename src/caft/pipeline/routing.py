@@ -9,7 +9,7 @@ from math import isfinite
 
 from caft.data import QuestionSplits
 from caft.estimators import ESTIMATORS, STAND_IN, Need, difficulty
-from caft.evaluate.predictions import Routing, fit_cut, refit_cut
+from caft.evaluate.predictions import Routing, fit_cut
 from caft.pipeline.results import FittedCut, Scored
 from caft.records import AnswerScore, Prediction, Question
 from caft.split import SplitResult
@@ -35,9 +35,9 @@ def place_by_classes(
 ) -> Placed:
     """The hardest class of the split."""
     estimator: str | None = getattr(config, "estimator", None)
-    return Placed(
-        _hardest(config, split, question_ids), estimator and (split.held_out_by or estimator)
-    )
+    placed = split.complexity_of
+    hard = {name for name in question_ids if placed[name] == config.classes[-1]}
+    return Placed(hard, estimator and (split.held_out_by or estimator))
 
 
 def place_by_validation(
@@ -103,27 +103,6 @@ def route_tuned_model(placed: Placed, scored: Scored, question_ids: Sequence[str
     return Routing(placed.hard, _tokens_to_decide(scored, placed.estimator, question_ids))
 
 
-def route_by_own_estimates(
-    config: SplitConfig,
-    split: SplitResult,
-    questions: QuestionSplits,
-    answers: Sequence[Prediction],
-) -> Routing:
-    """By the tuned model's own `answers`.
-
-    Their cut sends the same share of validation questions to the hardest class as in training.
-    """
-    estimator: str = getattr(config, "estimator", STAND_IN)
-    # The tuned model is asked with one token: if that has no such estimate, the stand-in routes.
-    single = ESTIMATORS[estimator].need is Need.single_token
-    estimator = estimator if single and ESTIMATORS[estimator].known_at_test else STAND_IN
-    values = _difficulties(estimator, answers)
-    on_validation = {row.id: values[row.id] for row in questions.validation}
-    train = [question.id for question in questions.train]
-    cut = refit_cut(on_validation, len(_hardest(config, split, train)) / len(train))
-    return Routing({name for name, value in values.items() if value >= cut}, by_own_answer=True)
-
-
 def _difficulties(
     estimator: str, rows: Sequence[AnswerScore] | Sequence[Prediction]
 ) -> dict[str, float]:
@@ -155,8 +134,3 @@ def _tokens_to_decide(
         # The base model's answer, which a follow-up asks about with one token more.
         return {row.question_id: row.generated_tokens + follows for row in scored.scores}
     return dict.fromkeys(question_ids, 1)
-
-
-def _hardest(config: SplitConfig, split: SplitResult, question_ids: Collection[str]) -> set[str]:
-    placed = split.complexity_of
-    return {name for name in question_ids if placed[name] == config.classes[-1]}

@@ -36,7 +36,6 @@ from caft.pipeline.routing import (
     place_by_classes,
     place_by_validation,
     route_base_model,
-    route_by_own_estimates,
     route_tuned_model,
     tell_cut,
 )
@@ -261,19 +260,16 @@ def _route(
     for name, by_mode in replies.items():
         answers, rationales = by_mode[Mode.answer], by_mode[Mode.rationale]
         ids = [*values_of(answers, "question_id")]
-        if by is RoutedBy.tuned and name == "tuned" and hasattr(config.split, "estimator"):
-            routing = route_by_own_estimates(config.split, split, questions, answers)
+        if by is RoutedBy.validation:
+            placed = place_by_validation(
+                config.split, scored, questions, answers, rationales, tuned=name == "tuned"
+            )
         else:
-            if by is RoutedBy.validation:
-                placed = place_by_validation(
-                    config.split, scored, questions, answers, rationales, tuned=name == "tuned"
-                )
-            else:
-                placed = place_by_classes(config.split, split, ids)
-            if cut := tell_cut(placed, questions.test):
-                fitted[name] = cut
-            price = route_base_model if name == "base" else route_tuned_model
-            routing = price(placed, scored, ids)
+            placed = place_by_classes(config.split, split, ids)
+        if cut := tell_cut(placed, questions.test):
+            fitted[name] = cut
+        price = route_base_model if name == "base" else route_tuned_model
+        routing = price(placed, scored, ids)
         by_mode[Mode.routed] = pack(route(answers, rationales, routing))
     return fitted
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from caft.errors import count_of
 from caft.models.chat_template import has_working_template
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from caft.models.reply_rules import ReplyRules
     from caft.score.module import NextToken
 
 
@@ -55,6 +54,7 @@ SOURCES = ("score", *PREDICTING_SOURCES)
 _SCORES, _CHAINS, _SAMPLES = "scores.parquet", "chains.parquet", "samples.parquet"
 _HIDDEN = "hidden.parquet"
 _FREE_ANSWERS_AT_ONCE = 128
+_Reply = TypeVar("_Reply", Chain, SampledReply)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,19 +108,22 @@ class ScoreInputs(AskedStudent):
 
     def produce(self, folder: Path) -> Tokens:
         """Score the questions."""
+        from caft.score.read import read_answers
+
         self.check()
         predictor = Predictor(self.student, self.trainer, folder)
         predicted = _predict(self, predictor)
         if self.keeps_hidden:
             states = [b64decode(predicted[row.question_id].hidden) for row in self.rows]
             write_rows(folder / _HIDDEN, [{"float16": state} for state in states])
-        scores, written = _score(self, predictor, predicted)
+        written = _write_free_answers(self, predictor)
+        scores = read_answers(self.rows, self.questions, predicted, written, self.student.tokenizer)
         write_table(folder / _SCORES, AnswerScore, scores)
         # A prompt is read once more for an answer that is written.
         read = sum(len(row.prompt_ids) for row in [*self.rows, *self.free_rows])
         # The run continues for hours, and needs them no more.
         vars(self).pop("rows")
-        return Tokens(read=read, written=written)
+        return Tokens(read=read, written=sum(reply.tokens for reply in written.values()))
 
     @staticmethod
     def read(folder: Path) -> list[AnswerScore]:
@@ -157,19 +160,6 @@ def _predict(scoring: ScoreInputs, predictor: Predictor) -> dict[str, NextToken]
         name: NextToken(**{**row, "label_log_p": tuple(row["label_log_p"])})
         for name, row in results.items()
     }
-
-
-def _score(
-    scoring: ScoreInputs, predictor: Predictor, predicted: Mapping[str, NextToken]
-) -> tuple[list[AnswerScore], int]:
-    """The scores, and how many tokens were written for free-text answers."""
-    from caft.score.read import read_answers
-
-    written = _write_free_answers(scoring, predictor)
-    scores = read_answers(
-        scoring.rows, scoring.questions, predicted, written, scoring.student.tokenizer
-    )
-    return scores, sum(reply.tokens for reply in written.values())
 
 
 def _write_free_answers(scoring: ScoreInputs, predictor: Predictor) -> dict[str, WrittenReply]:
@@ -219,6 +209,57 @@ class ChainInputs(AskedStudent):
         most = self.config.max_new_tokens
         self.student.refuse_long_prompts(lengths, most, {"score.chain.max_new_tokens": most})
 
+    def _write(
+        self,
+        folder: Path,
+        read: Callable[..., _Reply],
+        *,
+        title: str,
+        count: int = 1,
+        with_spread: bool = False,
+        sampling: Sampling = GREEDY,
+    ) -> tuple[list[_Reply], Tokens]:
+        """`count` replies a question, in the order of the questions."""
+        from caft.models.reply_rules import ReplyRules
+        from caft.score.read import without_end
+        from caft.trainers.replies import ReplyName
+
+        self.check()
+        tokenizer, prompts = self.student.tokenizer, self.prompts
+        each = f" for each of {len(prompts)} questions" if count > 1 else ""
+        log.info(
+            "writing %s of thought%s", count_of(count if each else len(prompts), "chain"), each
+        )
+        rules = ReplyRules(
+            max_new_tokens=self.config.max_new_tokens,
+            end_ids=self.student.end_ids(chat=self.chat),
+            with_spread=with_spread,
+            # What looks like an answer inside a thinking span does not end the reply.
+            thinking=self.thinking_rules(),
+            sampling=sampling,
+        )
+        written = Predictor(self.student, self.trainer, folder).write_samples(
+            prompts, rules, count=count, rows=self.config.batch_size, title=title
+        )
+        # Some templates open the span whether they are asked to or not.
+        opened = find_opened(tokenizer, prompts)
+        replies = [
+            read(
+                question,
+                without_end(written[ReplyName(question.id, number)], rules.end_ids),
+                self.prompt,
+                tokenizer,
+                opened=opened[question.id],
+            )
+            for question in self.questions
+            for number in range(count)
+        ]
+        vars(self).pop("prompts")
+        return replies, Tokens(
+            read=count * sum(len(ids) for _, ids in prompts),
+            written=sum(reply.generated_tokens for reply in replies),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class CotInputs(ChainInputs):
@@ -228,12 +269,11 @@ class CotInputs(ChainInputs):
 
     def produce(self, folder: Path) -> Tokens:
         """Write the chains."""
-        self.check()
-        chains = _write_chains(self, Predictor(self.student, self.trainer, folder))
+        from caft.score.read import read_chain
+
+        chains, tokens = self._write(folder, read_chain, title="chains", with_spread=True)
         write_table(folder / _CHAINS, Chain, chains)
-        read = sum(len(ids) for _, ids in self.prompts)
-        vars(self).pop("prompts")
-        return Tokens(read=read, written=sum(chain.generated_tokens for chain in chains))
+        return tokens
 
     @staticmethod
     def read(folder: Path) -> list[Chain]:
@@ -257,80 +297,18 @@ class SampleInputs(ChainInputs):
 
     def produce(self, folder: Path) -> Tokens:
         """Write the chains."""
-        self.check()
-        samples = _write_samples(self, Predictor(self.student, self.trainer, folder))
+        from caft.score.read import read_sample
+
+        samples, tokens = self._write(
+            folder, read_sample, title="sampled chains", count=self.count, sampling=self.sampling
+        )
         write_table(folder / _SAMPLES, SampledReply, samples)
-        read = self.count * sum(len(ids) for _, ids in self.prompts)
-        vars(self).pop("prompts")
-        return Tokens(read=read, written=sum(sample.generated_tokens for sample in samples))
+        return tokens
 
     @staticmethod
     def read(folder: Path) -> list[SampledReply]:
         """The replies, in the order of the questions and of their numbers."""
         return read_table(folder / _SAMPLES, SampledReply)
-
-
-def _chain_rules(
-    chaining: ChainInputs,
-    *,
-    with_spread: bool = False,
-    sampling: Sampling = GREEDY,
-) -> ReplyRules:
-    from caft.models.reply_rules import ReplyRules
-
-    return ReplyRules(
-        max_new_tokens=chaining.config.max_new_tokens,
-        end_ids=chaining.student.end_ids(chat=chaining.chat),
-        with_spread=with_spread,
-        # What looks like an answer inside a thinking span does not end the reply.
-        thinking=chaining.thinking_rules(),
-        sampling=sampling,
-    )
-
-
-def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
-    from caft.score.read import read_chain, without_end
-
-    tokenizer, config, prompts = chaining.student.tokenizer, chaining.config, chaining.prompts
-    # Some templates open the span whether they are asked to or not.
-    opened = find_opened(tokenizer, prompts)
-    log.info("writing %s of thought", count_of(len(prompts), "chain"))
-    rules = _chain_rules(chaining, with_spread=True)
-    written = predictor.write(prompts, rules, rows=config.batch_size, title="chains")
-    return [
-        read_chain(
-            question,
-            without_end(written[question.id], rules.end_ids),
-            chaining.prompt,
-            tokenizer,
-            opened=opened[question.id],
-        )
-        for question in chaining.questions
-    ]
-
-
-def _write_samples(chaining: SampleInputs, predictor: Predictor) -> list[SampledReply]:
-    from caft.score.read import read_sample, without_end
-    from caft.trainers.replies import ReplyName
-
-    tokenizer, config, count = chaining.student.tokenizer, chaining.config, chaining.count
-    opened = find_opened(tokenizer, chaining.prompts)
-    log.info("writing %d chains of thought for each of %d questions", count, len(opened))
-    rules = _chain_rules(chaining, sampling=chaining.sampling)
-    written = predictor.write_samples(
-        chaining.prompts, rules, count=count, rows=config.batch_size, title="sampled chains"
-    )
-    return [
-        read_sample(
-            question,
-            without_end(written[ReplyName(question.id, number)], rules.end_ids),
-            chaining.prompt,
-            tokenizer,
-            opened=opened[question.id],
-        )
-        for question in chaining.questions
-        for number in range(count)
-    ]
 
 
 def ask_judge(

@@ -14,16 +14,6 @@ from caft.estimators import STAND_IN, find_estimator
 from caft.records import COMPLEXITIES
 
 
-class Invalid(Enum):
-    """The rule for rows whose greedy token is no allowed answer.
-
-    `by_estimate` places them like all others; `hardest` puts them into the last class.
-    """
-
-    by_estimate = "by_estimate"
-    hardest = "hardest"
-
-
 class Within(Enum):
     """Where quantiles are taken: over `all` training rows, or inside each `subject`."""
 
@@ -60,7 +50,6 @@ class SplitConfig:
 
     kind: str
     classes: list[str] = field(default_factory=lambda: list(COMPLEXITIES))
-    invalid: Invalid = Invalid.by_estimate
 
     def __post_init__(self) -> None:
         check_dials(self, "split")
@@ -185,7 +174,6 @@ class RandomSplitConfig(SplitConfig):
             make = partial(SampledSplitConfig, temperature=self.temperature)
         return make(
             classes=self.classes,
-            invalid=self.invalid,
             estimator=self.reference,
             quantiles=self.quantiles,
             within=self.within,

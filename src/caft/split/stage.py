@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from math import inf
 from random import Random
@@ -16,7 +16,6 @@ from caft.packed import join, values_of
 from caft.records import AnswerScore
 from caft.split.config import (
     EntropySplitConfig,
-    Invalid,
     RandomSplitConfig,
     SampledSplitConfig,
     SplitConfig,
@@ -50,24 +49,10 @@ def split_questions(
     `subject_of` has every question's subject by its id, for quantiles inside each one. UserError
     if a subject has fewer training rows than there are classes.
     """
-    rest = join(*others)
     if isinstance(config, RandomSplitConfig):
-        result = _draw([train, *others], config, Random(f"random split {seed}"))
-    else:
-        assert isinstance(config, EntropySplitConfig | ThresholdSplitConfig), config.kind
-        result = _place(train, rest, config, seed, subject_of)
-    if config.invalid is not Invalid.hardest:
-        return result
-    declined = [
-        name
-        for part in (train, rest)
-        for name, valid in zip(
-            values_of(part, "question_id"), values_of(part, "valid"), strict=True
-        )
-        if not valid
-    ]
-    hardest = dict.fromkeys(declined, config.classes[-1])
-    return replace(result, complexity_of={**result.complexity_of, **hardest})
+        return _draw([train, *others], config, Random(f"random split {seed}"))
+    assert isinstance(config, EntropySplitConfig | ThresholdSplitConfig), config.kind
+    return _place(train, join(*others), config, seed, subject_of)
 
 
 def refuse_small_subjects(subjects: Iterable[str], config: SplitConfig) -> None:
@@ -97,23 +82,19 @@ def most_in_classes(
     `subjects` has one entry a training row. Drawn classes have their sizes. Where quantiles cut,
     equal values on a cut are in the class above it: a class has at most its own rows and those of
     all easier ones, or its own alone if values are taken as `distinct`. All rows where only the
-    scores will tell: absolute thresholds, estimates that are counts or may be missing, and the last
-    class where split.invalid=hardest moves rows into it.
+    scores will tell: absolute thresholds, and estimates that are counts or may be missing.
     """
     if isinstance(config, RandomSplitConfig):
-        sizes = class_sizes(len(subjects), config.quantiles, config.classes)
-    elif isinstance(config, EntropySplitConfig) and _has_known_sizes(config):
+        return class_sizes(len(subjects), config.quantiles, config.classes)
+    if isinstance(config, EntropySplitConfig) and _has_known_sizes(config):
         inside = config.within is Within.subject
         parts = Counter(subjects).values() if inside else [len(subjects)]
         each = [class_sizes(count, config.quantiles, config.classes) for count in parts]
         sizes = {name: sum(part[name] for part in each) for name in config.classes}
         if not (distinct or isinstance(config, SampledSplitConfig)):
             sizes = dict(zip(sizes, accumulate(sizes.values()), strict=True))
-    else:
-        sizes = dict.fromkeys(config.classes, len(subjects))
-    if config.invalid is Invalid.hardest:
-        sizes[config.classes[-1]] = len(subjects)
-    return sizes
+        return sizes
+    return dict.fromkeys(config.classes, len(subjects))
 
 
 def _has_known_sizes(config: EntropySplitConfig) -> bool:
@@ -133,21 +114,6 @@ def _draw(
     return SplitResult(complexity_of=_by_question(join(*parts), placed), thresholds=())
 
 
-@dataclass(frozen=True)
-class _Ids:
-    """The ids of training rows, and of the held-out rows that are placed by their cuts."""
-
-    train: Sequence[str]
-    rest: Sequence[str]
-
-    def of(self, subject: str, subject_of: Mapping[str, str]) -> _Ids:
-        parts = (
-            [name for name in ids if subject_of.get(name, "") == subject]
-            for ids in (self.train, self.rest)
-        )
-        return _Ids(*parts)
-
-
 def _place(
     train: Sequence[AnswerScore],
     rest: Sequence[AnswerScore],
@@ -155,21 +121,23 @@ def _place(
     seed: int,
     subject_of: Mapping[str, str],
 ) -> SplitResult:
-    ids = _Ids(*([*values_of(rows, "question_id")] for rows in (train, rest)))
+    ids = [[*values_of(rows, "question_id")] for rows in (train, rest)]
     known = ESTIMATORS[config.estimator].known_at_test
     values = _values_of(join(train, rest) if known else train, config.estimator)
     stand_in = _values_of(join(train, rest), STAND_IN) if rest and not known else None
 
-    def cut(own: _Ids, salt: str = "") -> SplitResult:
-        return _cut(own, config, values, stand_in, Random(f"sampled split {seed} {salt}"))
+    def cut(ids: Sequence[list[str]], salt: str = "") -> SplitResult:
+        return _cut(ids, config, values, stand_in, Random(f"sampled split {seed} {salt}"))
 
     whole = cut(ids)
     if isinstance(config, EntropySplitConfig) and config.within is Within.subject:
-        subjects = [subject_of.get(name, "") for name in ids.train]
+        subjects = [subject_of.get(name, "") for name in ids[0]]
         refuse_small_subjects(subjects, config)
         # Held-out rows of other subjects keep the place that the cuts of all rows give them.
-        parts = [whole, *(cut(ids.of(name, subject_of), name) for name in dict.fromkeys(subjects))]
-        placed = {name: place for part in parts for name, place in part.complexity_of.items()}
+        placed = dict(whole.complexity_of)
+        for subject in dict.fromkeys(subjects):
+            own = [[name for name in part if subject_of.get(name, "") == subject] for part in ids]
+            placed |= cut(own, subject).complexity_of
         whole = replace(whole, complexity_of=placed, thresholds=())
     return replace(
         whole,
@@ -184,14 +152,18 @@ def _values_of(scores: Sequence[AnswerScore], estimator: str) -> dict[str, float
 
 
 def _cut(
-    ids: _Ids,
+    ids: Sequence[list[str]],
     config: EntropySplitConfig | ThresholdSplitConfig,
     values: Mapping[str, float],
     stand_in: Mapping[str, float] | None,
     random: Random,
 ) -> SplitResult:
-    """By the estimate's `values`; held-out rows by those of the `stand_in`, if there is one."""
-    estimator, classes, own = config.estimator, config.classes, [values[name] for name in ids.train]
+    """By the estimate's `values`; held-out rows by those of the `stand_in`, if there is one.
+
+    `ids` are those of the training rows, and of the held-out rows that are placed by their cuts.
+    """
+    train, rest = ids
+    estimator, classes, own = config.estimator, config.classes, [values[name] for name in train]
     if isinstance(config, EntropySplitConfig):
         cuts = quantile_cuts(own, config.quantiles)
     else:
@@ -199,13 +171,13 @@ def _cut(
     placed, rest_cuts = place_by_cuts(own, cuts, classes), cuts
     if stand_in is not None:
         shares = shares_below(placed, classes)
-        rest_cuts = quantile_cuts([stand_in[name] for name in ids.train], shares)
-    rest = [(values if stand_in is None else stand_in)[name] for name in ids.rest]
+        rest_cuts = quantile_cuts([stand_in[name] for name in train], shares)
+    held_out = [(values if stand_in is None else stand_in)[name] for name in rest]
     if sampled := isinstance(config, SampledSplitConfig):
         placed = place_sampled(own, config.quantiles, classes, config.temperature, random)
-    placed += place_by_cuts(rest, rest_cuts, classes)
+    placed += place_by_cuts(held_out, rest_cuts, classes)
     return SplitResult(
-        complexity_of=dict(zip([*ids.train, *ids.rest], placed, strict=True)),
+        complexity_of=dict(zip([*train, *rest], placed, strict=True)),
         # Reported in the estimate's own direction, whichever way it points.
         thresholds=() if sampled else tuple(difficulty(estimator, cut) or 0.0 for cut in cuts),
     )

@@ -39,13 +39,10 @@ def roc_auc(
     scores: Sequence[float | None],
     positives: Sequence[bool],
     confidence: float = 0.95,
-    *,
-    event: str = "positive",
 ) -> AreaUnderCurve:
     """The area with DeLong's interval. For a complexity estimate, positives are the mistakes.
 
-    Rows whose score is None are left out. `event` is the word for a
-    positive in the reason, such as "wrong".
+    Rows whose score is None are left out.
     """
     kept = [
         (score, flag) for score, flag in zip(scores, positives, strict=True) if score is not None
@@ -53,7 +50,7 @@ def roc_auc(
     values = np.array([score for score, _ in kept], dtype=np.float64)
     flags = np.array([flag for _, flag in kept], dtype=bool)
     assert not np.isnan(values).any(), "a score is NaN"
-    reason = _reason_for_none(len(scores), flags, event)
+    reason = _reason_for_none(len(scores), flags)
     value, low, high = (None, None, None) if reason else _delong_interval(values, flags, confidence)
     return AreaUnderCurve(
         value=value,
@@ -65,7 +62,7 @@ def roc_auc(
     )
 
 
-def _reason_for_none(rows: int, flags: Flags, event: str) -> str:
+def _reason_for_none(rows: int, flags: Flags) -> str:
     if rows == 0:
         return "there are no rows"
     if flags.size == 0:
@@ -77,7 +74,7 @@ def _reason_for_none(rows: int, flags: Flags, event: str) -> str:
     else:
         some = f"none of the {flags.size} rows is"
         rows_are = f"all {flags.size} rows are" if flags.all() else some
-    return f"{rows_are} {event}, and an AUC needs both kinds"
+    return f"{rows_are} wrong, and an AUC needs both kinds"
 
 
 def _delong_interval(values: Floats, flags: Flags, confidence: float) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TypeAlias
@@ -30,6 +31,19 @@ def normal_quantile(confidence: float) -> float:
     """Standard errors on each side of a two-sided interval of this confidence (0.95: 1.96)."""
     assert 0 < confidence < 1, f"confidence is {confidence}, not within 0 to 1"
     return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def student_quantile(confidence: float, degrees: float) -> float:
+    """As `normal_quantile`, of a standard error that has these degrees of freedom."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + confidence / 2, degrees))
+
+
+def satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The sum of variances, each given with its degrees of freedom, and the sum's (1946)."""
+    whole = sum(variance for variance, _ in parts)
+    return whole, 1 / sum((variance / whole) ** 2 / degrees for variance, degrees in parts)
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:

@@ -16,6 +16,8 @@ from caft.statistics.intervals import (
     Interval,
     normal_quantile,
     percentile_interval,
+    satterthwaite,
+    student_quantile,
 )
 
 # At exactly 0 the spread is 0 too, and a difference of 0 would count as a root.
@@ -24,17 +26,11 @@ _NEXT_TO_NOTHING = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedOutcome:
-    """How often both, one or neither of two models was right."""
+    """Of `n` questions that two models were asked: how often one of them alone was right."""
 
-    both: int
+    n: int
     only_first: int
     only_second: int
-    neither: int
-
-    @property
-    def n(self) -> int:
-        """Questions that both models were asked."""
-        return self.both + self.only_first + self.only_second + self.neither
 
     @property
     def difference(self) -> float:
@@ -47,10 +43,9 @@ def count_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedOutcome
     assert len(first) == len(second), f"{len(first)} outcomes against {len(second)}"
     one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     return PairedOutcome(
-        both=int((one & two).sum()),
+        n=len(first),
         only_first=int((one & ~two).sum()),
         only_second=int((~one & two).sum()),
-        neither=int((~one & ~two).sum()),
     )
 
 
@@ -72,7 +67,7 @@ def paired_difference(
     """
     n = outcome.n
     assert n > 0, "no questions"
-    same = outcome.both + outcome.neither
+    same = n - outcome.only_first - outcome.only_second
     shares = np.array([outcome.only_first, same, outcome.only_second]) / n
     drawn = np.random.default_rng(seed).multinomial(n, shares, resamples)
     found = percentile_interval(outcome.difference, (drawn[:, 2] - drawn[:, 0]) / n, n, confidence)
@@ -166,10 +161,9 @@ def _quantiles(  # noqa: PLR0917
         return normal_quantile(1 - alpha), NormalDist().inv_cdf(power)
     from scipy.stats import t
 
-    whole = of_questions + of_seeds
-    inverse = (of_questions / whole) ** 2 / max(1, n - 1)
-    inverse += 2 * (of_seeds / 2 / whole) ** 2 / (seeds - 1)
-    return float(t.ppf(1 - alpha / 2, 1 / inverse)), float(t.ppf(power, 1 / inverse))
+    of_arm = (of_seeds / 2, seeds - 1)
+    _, degrees = satterthwaite([(of_questions, max(1, n - 1)), of_arm, of_arm])
+    return student_quantile(1 - alpha, degrees), float(t.ppf(power, degrees))
 
 
 # --- Several seeds: a question is one observation -----------------------------------------------

@@ -17,6 +17,8 @@ from caft.statistics.intervals import (
     Interval,
     normal_quantile,
     open_interval,
+    satterthwaite,
+    student_quantile,
     wilson_interval,
 )
 from caft.statistics.verdict import FEWEST_SEEDS
@@ -35,14 +37,8 @@ def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interv
     if n < FEWEST_SEEDS:
         return None
     mean = fmean(values)
-    reach = _student_quantile(confidence, n - 1) * stdev(values) / math.sqrt(n)
+    reach = student_quantile(confidence, n - 1) * stdev(values) / math.sqrt(n)
     return Interval(mean, max(0.0, mean - reach), min(1.0, mean + reach), n)
-
-
-def _student_quantile(confidence: float, degrees: float) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(0.5 + confidence / 2, degrees))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +198,7 @@ def detectable_difference(
     variance, degrees = _combine(second.of_questions - first.of_questions, [first, second])
     if not variance:
         return None
-    quantiles = _student_quantile(level, degrees) + float(t.ppf(power, degrees))
+    quantiles = student_quantile(level, degrees) + float(t.ppf(power, degrees))
     seen = quantiles * math.sqrt(variance)
     return seen if seen <= 1 else None
 
@@ -224,21 +220,15 @@ def _widen(  # noqa: PLR0917
     variance, degrees = _combine(of_questions, means)
     widening = 1.0
     if variance:
-        student = _student_quantile(level or confidence, degrees)
+        student = student_quantile(level or confidence, degrees)
         widening = student / normal_quantile(confidence)
     drawn: Floats = value + widening * (of_questions + of_seeds - value)
     return drawn
 
 
 def _combine(of_questions: Floats, means: Sequence[ResampledMean]) -> tuple[float, float]:
-    """The variance over questions and seeds, and its degrees of freedom; (0, 0) for none.
-
-    These are Satterthwaite's (1946), of the questions' variance and each arm's over its seeds.
-    """
+    """The variance over questions and seeds, and its degrees of freedom; (0, 0) for none."""
     known = [(float(of_questions.var()), means[0].questions - 1)]
     known += [(mean.variance_of_seeds, mean.shares.size - 1) for mean in means]
     known = [(variance, degrees) for variance, degrees in known if variance > 0 and degrees > 0]
-    whole = sum(variance for variance, _ in known)
-    if not known:
-        return 0.0, 0.0
-    return whole, 1 / sum((variance / whole) ** 2 / degrees for variance, degrees in known)
+    return satterthwaite(known) if known else (0.0, 0.0)

@@ -30,7 +30,7 @@ def stratified_auc(
     """
     values, flags, groups = _keep_paired(scores, positives, strata)
     if (n := int(flags.size)) == 0:
-        reason = "no stratum has both positives and negatives"
+        reason = "no subject has both right and wrong answers"
         return AreaUnderCurve(value=None, low=None, high=None, n=0, positives=0, reason=reason)
     found = resample_areas(
         {"": values.tolist()}, flags.tolist(), confidence, groups, resamples=resamples, seed=seed

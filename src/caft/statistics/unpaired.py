@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import fmean, variance
 from typing import TypeAlias
 
 from caft.statistics.arms import ArmsCompared
-from caft.statistics.intervals import Interval
+from caft.statistics.intervals import Interval, satterthwaite, student_quantile
 from caft.statistics.paired import smallest_paired_difference
 
 Counts: TypeAlias = Mapping[int, tuple[int, int]]
@@ -27,11 +27,11 @@ def compare_counts(first: Counts, second: Counts, confidence: float = 0.95) -> A
     from scipy.stats import t
 
     value = _mean(second) - _mean(first)
-    error, degrees = _combine([*_variances(first), *_variances(second)])
+    spread, degrees = satterthwaite([*_variances(first), *_variances(second)])
     n = min(_questions(first), _questions(second))
     return ArmsCompared(
-        difference=_interval(value, error, degrees, n, confidence, lowest=-1.0),
-        p_value=2 * float(t.sf(abs(value) / error, degrees)),
+        difference=_interval(value, (spread, degrees), n, confidence, lowest=-1.0),
+        p_value=2 * float(t.sf(abs(value) / math.sqrt(spread), degrees)),
         seeds=min(len(first), len(second)),
         only_first=0,
         only_second=0,
@@ -41,22 +41,15 @@ def compare_counts(first: Counts, second: Counts, confidence: float = 0.95) -> A
 
 def count_interval(arm: Counts, confidence: float = 0.95) -> Interval:
     """An arm's mean accuracy over its seeds, with bounds over questions and seeds."""
-    error, degrees = _combine(_variances(arm))
-    return _interval(_mean(arm), error, degrees, _questions(arm), confidence, lowest=0.0)
+    spread = satterthwaite(_variances(arm))
+    return _interval(_mean(arm), spread, _questions(arm), confidence, lowest=0.0)
 
 
-def _combine(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The standard error of a sum, and its degrees of freedom."""
-    whole = sum(part for part, _ in parts)
-    return math.sqrt(whole), whole**2 / sum(part**2 / free for part, free in parts)
-
-
-def _interval(  # noqa: PLR0917
-    value: float, error: float, degrees: float, n: int, confidence: float, lowest: float
+def _interval(
+    value: float, spread: tuple[float, float], n: int, confidence: float, lowest: float
 ) -> Interval:
-    from scipy.stats import t
-
-    reach = float(t.ppf(0.5 + confidence / 2, degrees)) * error
+    """`spread` is a variance with its degrees of freedom."""
+    reach = student_quantile(confidence, spread[1]) * math.sqrt(spread[0])
     return Interval(value, max(lowest, value - reach), min(1.0, value + reach), n)
 
 

@@ -165,7 +165,7 @@ def _measure_areas(
 def _measure_area(
     name: str, values: Sequence[float | None], wrong: Sequence[bool], confidence: float
 ) -> Area:
-    entry = _as_area(roc_auc(values, wrong, confidence, event="wrong"))
+    entry = _as_area(roc_auc(values, wrong, confidence))
     if name in ESTIMATORS and ESTIMATORS[name].circular:
         entry["circular"] = True
     return entry
@@ -224,10 +224,7 @@ def _measure_within(
         return None
     wrong = _mistakes(scores)
     area = stratified_auc(_difficulties(scores, estimator), wrong, subjects, confidence)
-    entry = _as_area(area)
-    if area.value is None:
-        entry["reason"] = "no subject has both right and wrong answers"
-    return entry
+    return _as_area(area)
 
 
 # Calibration, accuracy, format

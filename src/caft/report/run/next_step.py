@@ -21,7 +21,7 @@ _OF_THIS_RUN = ("until", "dry_run", "name", "multirun_sweeps", "trainer.num_node
 # A share that holds none of a million questions.
 _NO_QUESTION = 1e-6
 _TAUGHT = {target.name for target in Target if target.taught}
-_SHARED_DIALS = ("classes", "invalid", "quantiles")
+_SHARED_DIALS = ("classes", "quantiles")
 _BUDGET_DIALS = ("within", "temperature")
 
 
