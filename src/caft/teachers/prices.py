@@ -156,6 +156,11 @@ def cost_usd(price: PriceConfig, prompt_tokens: float, completion_tokens: float)
     return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
 
 
+def usd_form(usd: float) -> str:
+    """The format of a sum of about so many USD: cents, or below one dollar their hundredths."""
+    return ",.2f" if usd >= 1 else ".4f"
+
+
 def count_bytes(value: object) -> int:
     """Of a value as JSON in UTF-8: the tokens of a text go by these in every script."""
     return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
