@@ -5,6 +5,7 @@
     caft report SWEEP_DIR                      the report of a sweep (python -m caft.report)
     caft store list                            finished stages (python -m caft.store)
     caft export RUN --to trl                   a run's training rows for another tool
+    caft ledger show LEDGER                    what was bought of each model, and its cost
     caft ledger copy FROM TO                   paid replies, to another file or database
     caft ledger check LEDGER                   whether they are as they were written
     caft ledger forget LEDGER BATCH            give up a provider's batch that is lost

@@ -119,6 +119,17 @@ def test_renamed_column_is_suggested(tmp_path: Path) -> None:
     assert "it has question, answr" in str(error.value)
 
 
+def test_a_column_is_suggested_once_where_it_is_nearest(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "a.jsonl", '{"questions": "x", "answr": "y"}'), "key")
+    wanted = {"k": "question_2", "l": "question", "m": "answer"}
+    with pytest.raises(UserError, match=r"; give k=NAME l=questions m=answr$"):
+        refuse_missing_columns(table, wanted)
+    with pytest.raises(
+        UserError, match=r"k is 'question', but a\.jsonl has no such column; it has"
+    ):
+        refuse_missing_columns(table, {"k": "question", "l": "questions"})
+
+
 def columns_of(folder: Path, data: str, name: str = "a.csv") -> tuple[tuple[str, ...], object]:
     table = read_table(write(folder, name, data), "key")
     return table.columns, table.rows[0].values

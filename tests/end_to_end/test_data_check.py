@@ -120,6 +120,17 @@ def test_a_chat_template_without_a_bos_is_told_once_and_not_refused(
     assert log.count("begins without the BOS token") == 1
 
 
+def test_why_accuracy_is_of_fewer_questions_than_the_data_has_is_told_once(
+    shared: Any, whole_run: Any, small: Any
+) -> None:
+    few = ("tuning.validation_replies=2", "tuning.lora.modules=[nowhere]")
+    run = shared.run(*small.words, small.two_stages, *few)
+    refuse(run)
+    log = (run.folder / "run.log").read_text(encoding="utf-8")
+    told = re.findall(r"stage (\d): after an epoch (\d) of (\d) validation questions are", log)
+    assert told == [("2", "2", "8")]
+
+
 @pytest.mark.parametrize(
     ("words", "stage"),
     [

@@ -48,6 +48,35 @@ def test_endpoints_that_cannot_be_asked(monkeypatch, dials, words):
             check_paid(make(**dials), pays=False)
 
 
+BOTH = "teacher.usd_per_million_prompt_tokens and teacher.usd_per_million_completion_tokens"
+
+
+@pytest.mark.parametrize(("dials", "start", "end"), [
+    (
+        {"base_url": None, "model": None},
+        "teacher.base_url and teacher.model are not set; give the endpoint's address, such as ",
+        f", and the model's name at the endpoint, and {BOTH}, unless it is on this machine",
+    ),
+    ({"model": None}, "teacher.model is not set; give the model's name ", f"endpoint, and {BOTH}"),
+    (
+        {"base_url": None, "usd_per_million_prompt_tokens": 1.0},
+        "teacher.base_url is not set; ",
+        "/v1, and teacher.usd_per_million_completion_tokens, unless it is on this machine",
+    ),
+    ({"model": None, "base_url": "http://localhost:1/v1"}, "teacher.model is", "at the endpoint"),
+    (
+        {"base_url": None, "prices": {"m": {"prompt": 1, "completion": 1}}},
+        "teacher.base_url is not set; ",
+        "http://127.0.0.1:8000/v1",
+    ),
+])  # fmt: skip
+def test_all_that_an_endpoint_lacks_is_named_at_once(dials, start, end):
+    with pytest.raises(UserError) as refused:
+        check_paid(make(**dials), pays=False)
+    assert str(refused.value).startswith(start)
+    assert str(refused.value).endswith(end)
+
+
 def test_a_judges_dials_are_named_where_they_stand():
     with pytest.raises(UserError, match=r"^score\.judge\.base_url is not set"):
         check_address(JudgeConfig(model="m"))

@@ -312,22 +312,22 @@ def refuse_missing_columns(
             f"{table.name}:1 is not a header: {show(cell)} is not a column name; put a line of "
             f"names above the rows, such as {','.join(wanted.values())}"
         )
-    near = {key: difflib.get_close_matches(missing[key], table.columns, n=1) for key in missing}
+    near = _find_near(missing, [each for each in table.columns if each not in wanted.values()])
     held = show_names(table.header or table.columns) or "no column with a name"
-    all_missing = len(missing) == len(wanted) and _has_header(table) and not any(near.values())
+    all_missing = len(missing) == len(wanted) and _has_header(table) and not near
     end = _HEADER_ADVICE if all_missing else ""
     # Whether there are options shows where question and answer are found. Columns of a published
     # file are no settings.
     columns = [key for key in missing if " " not in key]
     several = [key for key in columns if not key.startswith("dataset.columns.options")]
     if len(several) > 1:
-        given = (f"{key}={next(iter(near[key]), 'NAME')}" for key in several)
+        given = (f"{key}={near.get(key, 'NAME')}" for key in several)
         raise UserError(
             f"{table.name} has neither {' nor '.join(missing[key] for key in several)}; it has "
             f"{held}; give {' '.join(given)}{end}"
         )
     for key, column in missing.items():
-        hint = f"did you mean {near[key][0]!r}? " if near[key] else ""
+        hint = f"did you mean {near[key]!r}? " if key in near else ""
         raise UserError(
             f"{key} is {column!r}, but {table.name} has no such column; {hint}it has {held}"
             f"{advice.get(key, '')}{end}"
@@ -339,6 +339,23 @@ def refuse_missing_columns(
                 "give that column a name of its own"
             )
 
+
+def _find_near(missing: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
+    """The column of each key that has a near one; where two keys have the same, of the nearer."""
+    likeness = {
+        (key, column): difflib.SequenceMatcher(None, column, name).ratio()
+        for key, name in missing.items()
+        for column in columns
+    }
+    near: dict[str, str] = {}
+    for key, column in sorted(likeness, key=lambda pair: -likeness[pair]):
+        if likeness[key, column] >= _NEAR and key not in near and column not in near.values():
+            near[key] = column
+    return near
+
+
+_NEAR = 0.6
+"""How alike two names are of which one may be meant by the other, as difflib has it."""
 
 _HEADER_ADVICE = "; if that is a row like the others, put a header, a line of names, above it"
 

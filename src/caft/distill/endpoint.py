@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from caft.distill.accept import judge_reply
-from caft.distill.forecast import Asked, CostForecast, Range, add_ranges, forecast_cost, usd_form
+from caft.distill.forecast import Asked, CostForecast, Range, add_ranges, forecast_cost
 from caft.distill.inputs import DistillInputs, from_reply
 from caft.errors import count_of
 from caft.records import Rationale
@@ -21,6 +21,7 @@ from caft.teachers.prices import (
     look_up_price,
     missing_prices,
     sends_batches,
+    usd_form,
 )
 from caft.teachers.refusals import (
     WRONG,

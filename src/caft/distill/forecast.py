@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from caft.errors import count_of, noun_of
 from caft.teachers.config import PriceConfig
-from caft.teachers.prices import cost_usd
+from caft.teachers.prices import cost_usd, usd_form
 
 BYTES_A_TOKEN = (3.0, 4.0, 5.0)
 """The fewest, the usual and the most; the fewest make the most tokens."""
@@ -36,11 +36,6 @@ class Range(NamedTuple):
         if self.low == self.high:
             return f"{self.likely:{form}}"
         return f"about {self.likely:{form}} ({self.low:{form}} to {self.high:{form}})"
-
-
-def usd_form(usd: float) -> str:
-    """The format of a sum of about so many USD: cents, or below one dollar their hundredths."""
-    return ",.2f" if usd >= 1 else ".4f"
 
 
 NOTHING = Range(0.0, 0.0, 0.0)

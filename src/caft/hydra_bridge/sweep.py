@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run
 from caft.run_config import RunConfig, RunContext, Until
 from caft.signals import DONE, USER_MUST_ACT, Caught, say
+from caft.sums import is_finished
 from caft.sweeps import job_table
 from caft.sweeps.devices import count_groups
 from caft.sweeps.run_folders import (
@@ -82,11 +83,14 @@ def run_sweep(
     refuse_unwritable_folder(folder)
     refuse_finished_run_for_sweep(folder)
     check_logging(master, folder)
-    planned = check_jobs(hydra, master)
+    kept: dict[str, tuple[DictConfig, RunConfig]] = {}
+    planned = check_jobs(hydra, master, kept)
+    elsewhere = runs_elsewhere(str(master.hydra.launcher._target_))
+    if not elsewhere:  # a cluster's machines may have other files, keys and devices
+        _refuse_beforehand(folder, {name: config for name, (_, config) in kept.items()})
     question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
     missing = job_table.plan_jobs(folder, [job for job, _ in planned], question or None)
     _print_plan(folder, len(planned), len(missing))
-    elsewhere = runs_elsewhere(str(master.hydra.launcher._target_))
     # A cluster's queue runs its jobs whether or not this command waits for them.
     caught.pass_on = None if elsewhere else partial(stop_jobs, folder)
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
@@ -114,6 +118,22 @@ def run_sweep(
         for command in list_commands(folder):
             tell(f"sweep's runs: {command}")
     return _conclude(folder, {job.folder for job, _ in planned}, began)
+
+
+def _refuse_beforehand(folder: Path, jobs: Mapping[str, RunConfig]) -> None:
+    """UserError names the first job that would refuse its data; jobs that have finished do not."""
+    from caft.pipeline.preflight import refuse_beforehand
+
+    checked: list[RunConfig] = []
+    for name, config in jobs.items():
+        alike = replace(config, seed=0)  # reading the same questions again takes seconds
+        if alike in checked or is_finished(folder / name):
+            continue
+        try:
+            refuse_beforehand(config, RunContext(folder=folder / name, sweep=folder.name))
+        except UserError as error:
+            raise UserError(f"job {name}: {error}") from error
+        checked.append(alike)
 
 
 def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:

@@ -94,6 +94,7 @@ def _encode_stages(
             refuse_unmeasured(work.validation.questions, work.prompt, work.config, number + 1)
             rows[number] = encode_rows(work)
             _warn_of_dropped(rows[number], number)
+            _tell_validation(work, number)
             _refuse_other_prompts(workspace, work, rows[number].examples)
     return rows
 
@@ -106,6 +107,28 @@ def _warn_of_dropped(rows: TrainingRows, number: int) -> None:
             count_of(len(rows.dropped), "row"),
             ", ".join(rows.dropped[:_NAMED]),
             ", ... (summary.json names all)" if len(rows.dropped) > _NAMED else "",
+        )
+
+
+def _tell_validation(work: TuneInputs, number: int) -> None:
+    """Why a stage's validation accuracy is of fewer questions than the data has."""
+    if not work.config.validate:
+        return
+    from caft.tune.validation import choose_asked
+
+    wanted = [
+        (question, wanted_of(target, work.config.answer_target))
+        for question, target in work.validation.questions
+    ]
+    asked = choose_asked(wanted, work.prompt, work.config.validation_replies)
+    if len(asked) < len(wanted):
+        log.info(
+            "tuning, stage %d: after an epoch %d of %s are asked, since written replies take long "
+            "(tuning.validation_replies=%d)",
+            number + 1,
+            len(asked),
+            count_of(len(wanted), "validation question"),
+            work.config.validation_replies,
         )
 
 

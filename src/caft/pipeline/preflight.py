@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
-from caft.data import QuestionSplits, load_questions
+from caft.data import NotHereError, QuestionSplits, load_questions
 from caft.data.checks import refuse_other_prompts
 from caft.data.config import DatasetConfig
 from caft.data.further import FurtherSet, load_further, naming_further
@@ -49,6 +49,7 @@ from caft.split import most_in_classes, refuse_small_subjects
 from caft.store import StageKind, Store
 from caft.teachers.config import LocalModelTeacherConfig, OpenAITeacherConfig, WorkedTeacherConfig
 from caft.teachers.ledger import check_ledger
+from caft.teachers.prices import check_paid
 from caft.text.answers import gold_label
 from caft.text.config import OptionIds
 from caft.text.follow_up import FOLLOW_UPS
@@ -113,6 +114,25 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     for line in list_idle(config):
         log.warning("%s", line)
     return workspace
+
+
+def refuse_beforehand(config: RunConfig, context: RunContext) -> None:
+    """UserError for what a run would refuse by its data or its teacher; fetches and warns nothing.
+
+    For a sweep, whose later jobs may start hours after the first. Questions that are not on this
+    machine are checked by the job that downloads them.
+    """
+    logging.disable(logging.WARNING)  # each job gives its own
+    try:
+        open_workspace(replace(config, dry_run=True), context)
+    except NotHereError:
+        return
+    finally:
+        logging.disable(logging.NOTSET)
+    teacher = config.teacher
+    asks = any(step.kind is StageKind.distill for step in list_steps(config))
+    if asks and isinstance(teacher, OpenAITeacherConfig):
+        check_paid(teacher, pays=True)
 
 
 def load_graded(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:

@@ -66,15 +66,24 @@ class ApiKey:
         return "".join([*kept, text[shown:]])
 
 
-def check_address(config: EndpointConfig) -> None:
-    """UserError for an endpoint without an address or a model, and for a proxy that is none."""
-    if not config.base_url:
+_NEEDED = {
+    "base_url": "the endpoint's address, such as https://api.openai.com/v1 or "
+    "http://127.0.0.1:8000/v1",
+    "model": "the model's name at the endpoint",
+}
+
+
+def check_address(config: EndpointConfig, also: str = "") -> None:
+    """UserError for an endpoint without an address or a model, and for a proxy that is none.
+
+    `also` is what else is to be given then.
+    """
+    if missing := [name for name in _NEEDED if not getattr(config, name)]:
+        names = " and ".join(f"{config.group}.{name}" for name in missing)
+        wanted = [*(_NEEDED[name] for name in missing), *filter(None, [also])]
         raise UserError(
-            f"{config.group}.base_url is not set; give the endpoint's address, such as "
-            "https://api.openai.com/v1 or http://127.0.0.1:8000/v1"
+            f"{names} {'is' if len(missing) == 1 else 'are'} not set; give {', and '.join(wanted)}"
         )
-    if not config.model:
-        raise UserError(f"{config.group}.model is not set; give the model's name at the endpoint")
     if not is_loopback(config.base_url):
         check_proxies(os.environ)
 

@@ -57,11 +57,19 @@ def check_paid(config: EndpointConfig, *, pays: bool) -> None:
 
     Before anything is loaded or sent.
     """
-    check_address(config)
+    check_address(config, _describe_prices(config))
     look_up_price(config)
     if pays:
         read_key(config, os.environ)
         find_price(config)
+
+
+def _describe_prices(config: EndpointConfig) -> str:
+    """The prices that are missing, for messages; "" where none is needed."""
+    if config.model in config.prices or is_loopback(config.base_url):
+        return ""
+    unless = "" if config.base_url else ", unless it is on this machine"
+    return f"{missing}{unless}" if (missing := missing_prices(config)) else ""
 
 
 def find_price(config: EndpointConfig) -> PriceConfig:
@@ -154,6 +162,11 @@ def _find_batch_price(config: EndpointConfig, price: PriceConfig) -> PriceConfig
 def cost_usd(price: PriceConfig, prompt_tokens: float, completion_tokens: float) -> float:
     """USD for that many tokens."""
     return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
+
+
+def usd_form(usd: float) -> str:
+    """The format of a sum of about so many USD: cents, or below one dollar their hundredths."""
+    return ",.2f" if usd >= 1 else ".4f"
 
 
 def count_bytes(value: object) -> int:

@@ -1,4 +1,8 @@
-"""Copy a ledger of paid replies, check it, or give up a provider's batch.
+"""Show a ledger of paid replies, copy it, check it, or give up a provider's batch.
+
+caft ledger show LEDGER
+    A line a model: replies, calls, prompt + completion tokens, what was paid,
+    calls that failed, and what is in flight or in a provider's batch.
 
 caft ledger copy FROM TO
     Each is a file or postgresql://HOST/DATABASE. What TO has already stays as
@@ -24,6 +28,7 @@ from caft.subcommands import make_parser, run_command
 from caft.teachers.ledger.batches import forget_batch
 from caft.teachers.ledger.checking import check_rows
 from caft.teachers.ledger.copying import copy_ledger, find_place
+from caft.teachers.ledger.showing import show_models
 
 
 def main(
@@ -32,6 +37,8 @@ def main(
     """The command line; returns its exit status."""
     parser = make_parser(program, __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    show = commands.add_parser("show")
+    show.add_argument("ledger", metavar="LEDGER")
     copy = commands.add_parser("copy")
     copy.add_argument("source", metavar="FROM")
     copy.add_argument("target", metavar="TO")
@@ -45,7 +52,9 @@ def main(
 
 
 def _do(given: Namespace) -> None:
-    if given.command == "check":
+    if given.command == "show":
+        tell(show_models(find_place(given.ledger)))
+    elif given.command == "check":
         tell(check_rows(find_place(given.ledger), drop=given.drop))
     elif given.command == "forget":
         tell(forget_batch(find_place(given.ledger), given.batch))

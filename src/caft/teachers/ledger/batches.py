@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from caft.errors import UserError, count_of
 from caft.teachers.ledger.claims import KEPT_SECONDS, UNSENT, Claim
-from caft.teachers.ledger.database import Place, is_address
+from caft.teachers.ledger.database import Place
 from caft.teachers.ledger.ledger import Claims, Ledger, reads, writes
+from caft.teachers.ledger.opening import refuse_missing
 from caft.teachers.ledger.tables import real, refuse_damaged, select
 from caft.teachers.prices import Caps
 from caft.teachers.replies import LedgerEntry
@@ -174,8 +174,7 @@ def _read_batch(claims: Sequence[Claim], now: float) -> SentBatch:
 
 def forget_batch(place: Place, batch: str) -> str:
     """Give up a batch, and what that means, for the user; UserError if none is called so."""
-    if not is_address(place) and not Path(place).is_file():
-        raise UserError(f"there is no ledger at {place}; give the file of one, or its address")
+    refuse_missing(place)
     with BatchLedger(place, "") as ledger:
         count, usd, out = ledger.forget(batch)
     if not count:

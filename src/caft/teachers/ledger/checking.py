@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from caft.errors import UserError, count_of
-from caft.teachers.ledger.database import Database, Place, is_address
-from caft.teachers.ledger.opening import open_database
+from caft.errors import count_of
+from caft.teachers.ledger.database import Database, Place
+from caft.teachers.ledger.opening import open_database, refuse_missing
 from caft.teachers.ledger.tables import (
     TABLES,
     Row,
@@ -38,8 +37,7 @@ def check_rows(place: Place, *, drop: bool) -> str:
 
     What was spent on a model whose row is dropped is summed again from its calls.
     """
-    if not is_address(place) and not Path(place).is_file():
-        raise UserError(f"there is no ledger at {place}; give the file of one, or its address")
+    refuse_missing(place)
     database = open_database(place, reads_only=not drop)
     try:
         if not drop:

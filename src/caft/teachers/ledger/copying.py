@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError, count_of
 from caft.teachers.ledger.claims import Claim
 from caft.teachers.ledger.database import Database, Place, as_path, is_address, mask_password
-from caft.teachers.ledger.opening import open_database
+from caft.teachers.ledger.opening import open_database, refuse_missing
 from caft.teachers.ledger.tables import (
     Row,
     insert,
@@ -50,8 +49,7 @@ def copy_ledger(source: str, target: str) -> Copied:
     origin, goal = find_place(source), find_place(target)
     if origin == goal:
         raise UserError(f"FROM and TO are the same ledger, {origin}; give two")
-    if isinstance(origin, Path) and not origin.is_file():
-        raise UserError(f"there is no ledger at {origin}; give the file of one, or its address")
+    refuse_missing(origin)
     old = open_database(origin, reads_only=True)
     try:
         new = open_database(goal, reads_only=False)

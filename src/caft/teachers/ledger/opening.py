@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from caft.errors import UserError
 from caft.teachers.ledger.database import Database, Place, as_path, is_address
 from caft.teachers.ledger.postgres import PostgresDatabase
 from caft.teachers.ledger.sqlite import SqliteDatabase, refuse_network_disk
@@ -19,6 +22,12 @@ def open_database(place: Place, *, reads_only: bool) -> Database:
         database.close()
         return SqliteDatabase(None, reads_only=True)
     return SqliteDatabase(as_path(place), reads_only=reads_only)
+
+
+def refuse_missing(place: Place) -> None:
+    """UserError if there is no file; whether a database has a ledger is known once it is asked."""
+    if not is_address(place) and not Path(place).is_file():
+        raise UserError(f"there is no ledger at {place}; give the file of one, or its address")
 
 
 def check_ledger(place: Place) -> None:

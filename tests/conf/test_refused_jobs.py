@@ -1,0 +1,71 @@
+"""A sweep reads what its jobs would read before the first one starts, which may take hours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FrontDoor = Callable[..., int]
+OWN = ("model=tiny", "teacher=worked", "dataset=text", "dataset.train_path=q.jsonl")
+ARMS = "method=sft,distill"
+ENDPOINT = (
+    "teacher=openai",
+    "teacher.model=m",
+    "teacher.base_url=https://no.such.host/v1",
+    "teacher.api_key_env=NO_KEY",
+    "teacher.usd_per_million_prompt_tokens=1",
+    "teacher.usd_per_million_completion_tokens=1",
+)
+REFUSED = {
+    "no solution": ([ARMS], "teacher=worked needs worked solutions and the dataset has none"),
+    "no file of texts": ([ARMS, "teacher=file", "teacher.path=no.jsonl"], "no.jsonl is not a file"),
+    "no key": ([ARMS, *ENDPOINT], "NO_KEY"),
+    "no second file": (["method=sft", "dataset.train_path=q.jsonl,no.jsonl"], "no.jsonl"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of questions and answers, without solutions, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(60)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+@pytest.mark.parametrize(("given", "part"), list(REFUSED.values()), ids=list(REFUSED))
+def test_a_sweep_is_refused_by_what_its_later_jobs_would_refuse(
+    front_door: FrontDoor,
+    started: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    part: str,
+) -> None:
+    assert front_door("-m", *OWN, *given) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("job ")
+    assert part in err
+    assert err.count("\n") == 1
+    assert not started
+    assert not Path("outputs").exists()
+
+
+def test_what_no_job_needs_refuses_no_sweep(front_door: FrontDoor, started: list[Any]) -> None:
+    assert front_door("-m", *OWN, "method=sft,base") == 0
+    assert len(started) == 2
+
+
+def test_a_job_that_has_finished_is_not_read_again(
+    front_door: FrontDoor, started: list[Any]
+) -> None:
+    words = ("-m", *OWN, "method=sft", "seed=1,2", "hydra.sweep.dir=sweep")
+    assert front_door(*words) == 0
+    for folder in Path("sweep").glob("seed=*"):
+        (folder / "summary.json").write_text("{}")
+    Path("q.jsonl").unlink()
+    assert front_door(*words) == 0
+    assert len(started) == 2
