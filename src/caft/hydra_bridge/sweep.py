@@ -83,11 +83,11 @@ def run_sweep(
     refuse_unwritable_folder(folder)
     refuse_finished_run_for_sweep(folder)
     check_logging(master, folder)
-    kept: dict[str, tuple[DictConfig, RunConfig]] = {}
+    kept: dict[str, tuple[RunConfig, RunContext]] = {}
     planned = check_jobs(hydra, master, kept)
     elsewhere = runs_elsewhere(str(master.hydra.launcher._target_))
     if not elsewhere:  # a cluster's machines may have other files, keys and devices
-        _refuse_beforehand(folder, {name: config for name, (_, config) in kept.items()})
+        _refuse_beforehand(folder, kept)
     question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
     missing = job_table.plan_jobs(folder, [job for job, _ in planned], question or None)
     _print_plan(folder, len(planned), len(missing))
@@ -120,17 +120,17 @@ def run_sweep(
     return _conclude(folder, {job.folder for job, _ in planned}, began)
 
 
-def _refuse_beforehand(folder: Path, jobs: Mapping[str, RunConfig]) -> None:
+def _refuse_beforehand(folder: Path, jobs: Mapping[str, tuple[RunConfig, RunContext]]) -> None:
     """UserError names the first job that would refuse its data; jobs that have finished do not."""
     from caft.pipeline.preflight import refuse_beforehand
 
     checked: list[RunConfig] = []
-    for name, config in jobs.items():
+    for name, (config, context) in jobs.items():
         alike = replace(config, seed=0)  # reading the same questions again takes seconds
         if alike in checked or is_finished(folder / name):
             continue
         try:
-            refuse_beforehand(config, RunContext(folder=folder / name, sweep=folder.name))
+            refuse_beforehand(config, replace(context, folder=folder / name))
         except UserError as error:
             raise UserError(f"job {name}: {error}") from error
         checked.append(alike)
