@@ -21,6 +21,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Threads of tiny models only wait for each other, and beside other work for seconds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Nothing is compiled here, and bitsandbytes would import the compiler into every process: 1.4 s.
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+
 # On a busy machine W&B's service takes longer to start than the 30 seconds it is given.
 os.environ.setdefault("WANDB__SERVICE_WAIT", "300")
 

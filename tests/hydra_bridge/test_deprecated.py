@@ -113,3 +113,14 @@ def test_every_old_word_leads_to_a_setting_of_its_group_and_is_not_overdue() -> 
             assert key.partition(".")[0] == old.partition(".")[0]
         if "=" not in old:
             assert old not in dial_types()
+
+
+def test_a_run_of_before_the_first_release_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every run of then has `split.invalid` in its config, and some have another removed value."""
+    monkeypatch.setattr(deprecated, "DEPRECATED", DEPRECATED)
+    words = ["model=tiny", "split.invalid=by_estimate", "evaluation.routed_by=tuned"]
+    assert compose(words) == compose(["model=tiny", "evaluation.routed_by=validation"])
+    with pytest.raises(UserError, match=r"there is no setting split\.invalid"):
+        compose(["split.invalid=hardest"])

@@ -25,6 +25,12 @@ class Deprecated:
 
 DEPRECATED: dict[str, Deprecated] = {
     "trainer.strategy=auto": Deprecated(instead="trainer.strategy=ddp", gone="0.2.0"),
+    "evaluation.routed_by=tuned": Deprecated(
+        instead="evaluation.routed_by=validation", gone="0.2.0"
+    ),
+    "split.invalid=by_estimate": Deprecated(
+        why="rows without an allowed answer are always placed by their estimate", gone="0.2.0"
+    ),
 }
 """By the old word: a key (`group.old`, with all settings inside of it), or a value of a key that
 stays (`group.key=old`). What is written instead is of the same form and in the same group, since a

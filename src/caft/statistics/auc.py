@@ -40,7 +40,7 @@ def roc_auc(
     positives: Sequence[bool],
     confidence: float = 0.95,
 ) -> AreaUnderCurve:
-    """The area with DeLong's interval. For a complexity estimate, positives are the mistakes.
+    """The area with DeLong's interval. Positives are the mistakes, and `reason` calls them wrong.
 
     Rows whose score is None are left out.
     """

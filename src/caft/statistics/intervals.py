@@ -41,7 +41,7 @@ def student_quantile(confidence: float, degrees: float) -> float:
 
 
 def satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The sum of variances, each given with its degrees of freedom, and the sum's (1946)."""
+    """The sum of variances, each with its degrees of freedom, and its own (Satterthwaite, 1946)."""
     whole = sum(variance for variance, _ in parts)
     return whole, 1 / sum((variance / whole) ** 2 / degrees for variance, degrees in parts)
 

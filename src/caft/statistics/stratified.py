@@ -27,6 +27,7 @@ def stratified_auc(
     negatives drawn separately, and `span_few_rows` widens those of few. Where no resample differs
     they contain Wilson's, for as many observations as there are pairs without a row in common. Rows
     without a score, and of strata that lack one of the two kinds, are in no pair and not in `n`.
+    `reason` is of subjects, and of mistakes as positives.
     """
     values, flags, groups = _keep_paired(scores, positives, strata)
     if (n := int(flags.size)) == 0:
