@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from caft.pipeline import preflight
+
 FrontDoor = Callable[..., int]
 OWN = ("model=tiny", "teacher=worked", "dataset=text", "dataset.train_path=q.jsonl")
 ARMS = "method=sft,distill"
@@ -52,6 +54,34 @@ def test_a_sweep_is_refused_by_what_its_later_jobs_would_refuse(
     assert err.count("\n") == 1
     assert not started
     assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize("estimator", ["option_entropy_gain", "judge_steps"])
+def test_a_key_that_only_an_estimator_needs_is_wanted_beforehand(
+    estimator: str,
+    front_door: FrontDoor,
+    started: list[Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    judge = [f"score.{each.replace('teacher', 'judge')}" for each in ENDPOINT[1:]]
+    words = ["model=tiny", "dataset=arithmetic", "until=score", *ENDPOINT]
+    more = judge if estimator == "judge_steps" else []
+    arms = f"split.estimator=answer_entropy,{estimator}"
+    assert front_door("-m", *words, *more, arms) == 2
+    assert "NO_KEY" in capsys.readouterr().err
+    assert not started
+
+
+def test_jobs_of_one_dataset_read_it_once(
+    front_door: FrontDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Any] = []
+    load = preflight.load_graded
+    monkeypatch.setattr(
+        preflight, "load_graded", lambda *a, **given: read.append(a) or load(*a, **given)
+    )
+    assert front_door("-m", *OWN, "method=sft,base", "tuning.learning_rate=1e-3,1e-4") == 0
+    assert len(read) == 1
 
 
 def test_what_no_job_needs_refuses_no_sweep(front_door: FrontDoor, started: list[Any]) -> None:

@@ -122,15 +122,18 @@ def run_sweep(
 
 def _refuse_beforehand(folder: Path, jobs: Mapping[str, tuple[RunConfig, RunContext]]) -> None:
     """UserError names the first job that would refuse its data; jobs that have finished do not."""
-    from caft.pipeline.preflight import refuse_beforehand
+    from caft.pipeline.beforehand import refuse_beforehand
 
     checked: list[RunConfig] = []
+    questions, read = None, None
     for name, (config, context) in jobs.items():
-        alike = replace(config, seed=0)  # reading the same questions again takes seconds
+        alike = replace(config, seed=0)
         if alike in checked or is_finished(folder / name):
             continue
+        if config.dataset != read:
+            questions, read = None, config.dataset
         try:
-            refuse_beforehand(config, replace(context, folder=folder / name))
+            questions = refuse_beforehand(config, replace(context, folder=folder / name), questions)
         except UserError as error:
             raise UserError(f"job {name}: {error}") from error
         checked.append(alike)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
-from caft.data import NotHereError, QuestionSplits, load_questions
+from caft.data import QuestionSplits, load_questions
 from caft.data.checks import refuse_other_prompts
 from caft.data.config import DatasetConfig
 from caft.data.further import FurtherSet, load_further, naming_further
@@ -49,7 +49,6 @@ from caft.split import most_in_classes, refuse_small_subjects
 from caft.store import StageKind, Store
 from caft.teachers.config import LocalModelTeacherConfig, OpenAITeacherConfig, WorkedTeacherConfig
 from caft.teachers.ledger import check_ledger
-from caft.teachers.prices import check_paid
 from caft.text.answers import gold_label
 from caft.text.config import OptionIds
 from caft.text.follow_up import FOLLOW_UPS
@@ -66,11 +65,14 @@ AskedStage = ScoreInputs | CotInputs | SampleInputs | ReplyInputs
 log = logging.getLogger(__name__)
 
 
-def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
+def open_workspace(
+    config: RunConfig, context: RunContext, questions: QuestionSplits | None = None
+) -> Workspace:
     """Read the questions and check everything that can be checked without a tokenizer.
 
     A dry run downloads nothing, makes no store and needs no key: NotHereError if the questions
-    are not on this machine. UserError if the user must act.
+    are not on this machine. UserError if the user must act. `questions` are given where another
+    run of the same dataset has read them.
     """
     if not config.dry_run:
         check_logger(config.logger)
@@ -87,7 +89,8 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     for each in config.further:  # before anything is read
         with naming_further(each.name):
             choose_grader(each.grader)
-    questions = load_graded(config.dataset, fetch=not config.dry_run)
+    if questions is None:
+        questions = load_graded(config.dataset, fetch=not config.dry_run)
     refuse_other_prompts(questions.train, config.dataset)
     further = load_all_further(config, questions.train)
     store = Store(config.store.folder, ledger=config.store.ledger, reads_only=config.dry_run)
@@ -114,25 +117,6 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     for line in list_idle(config):
         log.warning("%s", line)
     return workspace
-
-
-def refuse_beforehand(config: RunConfig, context: RunContext) -> None:
-    """UserError for what a run would refuse by its data or its teacher; fetches and warns nothing.
-
-    For a sweep, whose later jobs may start hours after the first. Questions that are not on this
-    machine are checked by the job that downloads them.
-    """
-    logging.disable(logging.WARNING)  # each job gives its own
-    try:
-        open_workspace(replace(config, dry_run=True), context)
-    except NotHereError:
-        return
-    finally:
-        logging.disable(logging.NOTSET)
-    teacher = config.teacher
-    asks = any(step.kind is StageKind.distill for step in list_steps(config))
-    if asks and isinstance(teacher, OpenAITeacherConfig):
-        check_paid(teacher, pays=True)
 
 
 def load_graded(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:
