@@ -149,11 +149,10 @@ class BatchLedger(Ledger):
 
         How many there were, their highest cost in USD, and the batches that are out.
         """
-        # A batch that nobody knows to be created has only the name of its file.
-        out = [(each, each.machine.split()[-1]) for each in self.claims.read() if each.in_batch]
-        found = [each for each, name in out if name == batch]
+        out = [each for each in self.claims.read() if each.in_batch]
+        found = [each for each in out if each.batch_name == batch]
         self._free(found, f"batch {batch} was given up")
-        names = sorted({name for _, name in out})
+        names = sorted({each.batch_name for each in out})
         return len(found), sum(each.reserved_usd for each in found), names
 
     def _as_batch(self, batch: SentBatch, work: Callable[[], T]) -> T:

@@ -39,6 +39,11 @@ class Claim(NamedTuple):
         """Whether it is in a provider's batch."""
         return self.owner.startswith(IN_BATCH)
 
+    @property
+    def batch_name(self) -> str:
+        """The provider's for its batch; for one that nobody knows to be created, its file's."""
+        return self.machine.split()[-1]
+
 
 class ClaimTable:
     """The claims of a database, inside a transaction.

@@ -85,7 +85,7 @@ def _describe(own: _Bought, claims: Sequence[Claim]) -> str:
         parts.append(f"up to {_usd(own.unsure_usd)} more for those without a response")
     batches: dict[str, list[Claim]] = {}
     for claim in claims:
-        name = f" in batch {claim.machine.split()[-1]}" if claim.in_batch else " in flight"
+        name = f" in batch {claim.batch_name}" if claim.in_batch else " in flight"
         batches.setdefault(name, []).append(claim)
     parts += [
         f"{count_of(len(out), 'call')}{name}, for up to {_usd(sum(c.reserved_usd for c in out))}"
