@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from caft.kernels import packed_attention as attention_file
 from caft.kernels.lora import fused_adapters
@@ -387,3 +388,12 @@ def test_why_passes_are_launched(dials: dict[str, Any], dropout: float, reason: 
     said = why_launched(model, TuningConfig(**dials), torch.bfloat16, 1)  # type: ignore[arg-type]
     assert said is not None
     assert reason in said
+
+
+def test_divided_weights_are_launched() -> None:
+    """On one device, too: a graph was tried there, and its error was shown."""
+    model = torch.nn.Linear(2, 2)
+    model.device = torch.device("cpu")
+    model.__class__ = type("Divided", (FSDPModule, torch.nn.Linear), {})
+    said = why_launched(model, TuningConfig(), torch.bfloat16, 1)  # type: ignore[arg-type]
+    assert said == "trainer.strategy=fsdp divides the weights"

