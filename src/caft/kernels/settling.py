@@ -17,7 +17,7 @@ from caft.protocols import CausalLM
 _SMALLEST_LEAK = 1e-4
 # Between two ways of computing the same, of which each rounds otherwise.
 _SMALLEST_DIFFERENCE = 1e-2
-# Of half the rows: behind a few tokens that are rarely trained together, rounding alone can change
+# Half of which have to differ: behind tokens that are rarely trained rounding alone can change
 # bfloat16 logits by half of their norm, and behind most by a hundredth.
 _ROWS = 7
 _LENGTH = 3
@@ -73,11 +73,11 @@ class _Tokens:
     @classmethod
     def spread_over(cls, model: CausalLM) -> _Tokens:
         """Over the vocabulary, whose first tokens are special or bytes, and rarely trained."""
-        prefix, rows = _LENGTH, _ROWS * (_LENGTH + 1)
-        count = prefix + rows + 2 * _ROWS * _LENGTH
-        words: int = model.config.get_text_config().vocab_size
+        read = _LENGTH + _ROWS * (_LENGTH + 1)
+        count = read + 2 * _ROWS * _LENGTH
+        words = model.config.get_text_config().vocab_size
         ids = torch.arange(1, count + 1) * words // (count + 1)
-        shared, own, others = ids.split([prefix, rows, 2 * _ROWS * _LENGTH])
+        shared, own, others = ids[:_LENGTH], ids[_LENGTH:read], ids[read:]
         return cls(
             torch.cat([shared.expand(_ROWS, -1), own.view(-1, _ROWS).T], dim=1),
             others.view(2, _LENGTH, _ROWS).mT,
@@ -90,7 +90,7 @@ def _try_packs(model: CausalLM, tokens: _Tokens) -> tuple[torch.Tensor, ...]:
     All of it behind a shared prefix; the next tokens read what has been kept of the rows.
     """
     prefix = compute_prefix(model, tokens.rows[0, :_LENGTH].tolist(), model.device)
-    own, following = tokens.rows[:, _LENGTH:].split([_LENGTH, 1], dim=1)
+    own, following = tokens.rows[:, _LENGTH:-1], tokens.rows[:, -1:]
     said = []
     for neighbours in tokens.neighbours:
         rows = torch.stack([neighbours, own], dim=1).flatten(0, 1).tolist()

@@ -104,7 +104,7 @@ def read_gguf_model(gguf: Path) -> PreTrainedModel:
 
 
 def read_gguf_tokenizer(gguf: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer as SmolLM2 was trained with it: single digits, end and pad tokens of its own."""
+    """The tokenizer as SmolLM2 was trained with it: single digits, its own end and pad tokens."""
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 
