@@ -181,7 +181,7 @@ def test_a_signal_keeps_what_arrived_and_frees_the_claims(server, start, kept, n
     process = start(400)
     wait_until(lambda: server.bought().total() >= 50)
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == status
     assert len(kept("SELECT key FROM replies")) >= 50 - AT_ONCE
     assert not kept("SELECT key FROM claims")
@@ -196,7 +196,7 @@ def test_after_a_signal_what_is_under_way_is_waited_for_and_never_asked_again(
     process = start(60)
     wait_until(lambda: server.under_way == AT_ONCE and len(server.log) > AT_ONCE)
     process.send_signal(number)
-    words = process.communicate(timeout=30)[1]
+    words = process.communicate(timeout=120)[1]
     assert process.returncode == status
     assert "waiting for the calls in flight" in words
     assert len(kept("SELECT key FROM replies")) == len(server.log) == server.bought().total()
@@ -218,7 +218,7 @@ def test_after_a_second_signal_nothing_is_waited_for(server, start, kept):
     time.sleep(1.0)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 143
     assert not kept("SELECT key FROM claims")
 
@@ -229,7 +229,7 @@ def test_the_grace_ends_and_what_it_waited_for_counts_as_charged(server, start, 
     process = start(60, grace_seconds=0.2, **money)
     wait_until(lambda: server.under_way == AT_ONCE)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 143
     assert kept("SELECT reason FROM failures") == {"stopped while it was in flight"}
     (unsure,) = kept("SELECT unsure_usd FROM spending")
