@@ -21,8 +21,6 @@ class LMConfig(Protocol):
 
     _attn_implementation: str
     sub_configs: Mapping[str, object]
-    vocab_size: int
-    """Of a text's config."""
 
     def to_dict(self) -> dict[str, object]:
         """All settings."""

