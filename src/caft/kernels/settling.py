@@ -27,7 +27,7 @@ def settle_packing(model: CausalLM) -> str | None:
 
     Attention can be kept inside a row; a convolution or a state that runs along the sequence
     (LFM2, Mamba, linear attention) cannot, nor do all architectures take an attention function of
-    ours, or tell it of their windows. Six short passes show this.
+    ours, or tell it of their windows. Five short passes show this.
     """
     if reason := _why_alone(model):
         run_alone(model)
