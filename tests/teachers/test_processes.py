@@ -218,7 +218,7 @@ def test_after_a_second_signal_nothing_is_waited_for(server, start, kept):
     time.sleep(1.0)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    process.communicate(timeout=30)  # a call takes 60
     assert process.returncode == 143
     assert not kept("SELECT key FROM claims")
 
@@ -229,7 +229,7 @@ def test_the_grace_ends_and_what_it_waited_for_counts_as_charged(server, start, 
     process = start(60, grace_seconds=0.2, **money)
     wait_until(lambda: server.under_way == AT_ONCE)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    process.communicate(timeout=30)  # a call takes 60
     assert process.returncode == 143
     assert kept("SELECT reason FROM failures") == {"stopped while it was in flight"}
     (unsure,) = kept("SELECT unsure_usd FROM spending")

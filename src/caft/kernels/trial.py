@@ -1,8 +1,8 @@
 """Rows on which two ways of computing the same logits are tried, and how far apart they are.
 
 Behind tokens that are hardly trained, rounding alone changes bfloat16 logits by a third of their
-norm, whatever the kernel; behind most by a hundredth. So several rows of tokens from all over the
-vocabulary are tried, whose first ones are special or bytes, and their median is judged.
+norm, whatever the kernel; behind most by a hundredth. The first tokens of a vocabulary are special
+ones or bytes, so several rows of tokens from all over it are tried, and their median is judged.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def draw_trial(model: CausalLM) -> TrialRows:
     """Tokens of the model's vocabulary, which may be of any size."""
     words = int(getattr(model.config.get_text_config(), "vocab_size", _WORDS))
     count = _PREFIX + ROWS * (3 * _OWN + 1)
-    drawn = iter([words * place // (count + 1) for place in range(1, count + 1)])
+    drawn = (words * place // (count + 1) for place in range(1, count + 1))
     prefix = tuple(next(drawn) for _ in range(_PREFIX))
     # Neighbours in the vocabulary are put into different rows.
     columns = [tuple(next(drawn) for _ in range(ROWS)) for _ in range(3 * _OWN + 1)]
