@@ -12,7 +12,7 @@ from caft.report.run.caveats import find_warnings
 from caft.report.run.estimator_rows import list_area_rows
 from caft.report.run.html import render_report
 from caft.report.run.terminal import print_summary
-from caft.report.wording import capitalise
+from caft.report.wording import capitalise, points_between
 from caft.statistics import Verdict
 
 UNCLEAR = capitalise(Verdict.unclear.value)
@@ -49,6 +49,29 @@ def test_a_gain_is_that_of_one_mode_with_chance_and_the_best_modes_beside_it(sam
     accuracy["comparison"] |= {"value": 0.0, "low": -0.03, "high": 0.03}
     gain = find_headlines(sample.summary)[0]
     assert (gain.answer, gain.tone) == ("Yes, in routed mode alone", Tone.unclear)
+
+
+def test_a_model_clearly_below_the_base_models_best_mode_was_harmed(sample: Any) -> None:
+    accuracy, summary = sample.summary["accuracy"], sample.summary
+    loss = {"value": -0.3, "low": -0.4, "high": -0.2, "p_value": 0.001}
+    best = points_between(accuracy["comparison"])
+    assert f"; minus the base's best mode {best}" in find_headlines(summary)[0].brief
+    accuracy["comparison"] |= loss
+    gain = find_headlines(summary)[0]
+    assert gain.answer == "No, the base model's best mode is clearly better"
+    assert gain.tone is Tone.bad
+    base, tuned = accuracy["base"]["answer"]["value"], accuracy["tuned"]["routed"]["value"]
+    assert gain.figure == f"{base:.1%} → {tuned:.1%}"
+    assert "; minus the base's best mode -30.0 points (-40.0 to -20.0)" in gain.brief
+    assert "does not harm" in suggest_next(summary).why
+    # A loss in its own mode as well is harm, whatever the base's best mode is.
+    accuracy["same_mode"]["routed"] |= loss
+    assert find_headlines(summary)[0].answer == "No, it did harm"
+    # One mode for both: the two comparisons are one, and it is not said twice.
+    accuracy["best_mode"]["base"] = "routed"
+    gain = find_headlines(summary)[0]
+    assert gain.answer == "No, it did harm"
+    assert "best mode" not in gain.brief
 
 
 @pytest.mark.parametrize(

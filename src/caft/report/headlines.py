@@ -102,24 +102,39 @@ def find_headlines(summary: Summary) -> tuple[Headline, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Tuned minus base in one mode, which is the tuned model's best on validation questions."""
+    """Tuned minus base in one mode, which is the tuned model's best on validation questions.
+
+    `best` is tuned minus base, each in its best mode; None where that is the same mode.
+    """
 
     mode: str
     base: Accuracy
     tuned: Accuracy
     difference: Comparison
+    best: Comparison | None
 
     @property
     def harmed(self) -> bool:
-        """Whether the tuned model is clearly less accurate."""
-        return self.difference["p_value"] < ALPHA and self.difference["high"] < 0
+        """Whether the tuned model is clearly less accurate, in its mode or than the base's best."""
+        return _is_loss(self.difference) or self.lost_to_best
+
+    @property
+    def lost_to_best(self) -> bool:
+        """Whether the base model in its own best mode is clearly more accurate."""
+        return self.best is not None and _is_loss(self.best)
 
     @property
     def verdict(self) -> Verdict:
         """By McNemar's test and the paired interval."""
+        if self.harmed:
+            return Verdict.no
         if self.difference["p_value"] < ALPHA and self.difference["low"] > 0:
             return Verdict.yes
         return Verdict.no if self.difference["high"] < WORTHWHILE_GAIN else Verdict.unclear
+
+
+def _is_loss(difference: Comparison) -> bool:
+    return difference["p_value"] < ALPHA and difference["high"] < 0
 
 
 def find_gain(accuracy: AccuracyPart | None) -> Gain | None:
@@ -129,21 +144,16 @@ def find_gain(accuracy: AccuracyPart | None) -> Gain | None:
     tuned = results_by_mode(accuracy, "tuned").get(mode or "")
     if accuracy is None or mode is None or base is None or tuned is None:
         return None
-    return Gain(mode, base, tuned, accuracy["same_mode"][mode])
+    chosen = best_mode(accuracy, "base")
+    best = accuracy.get("comparison") if chosen not in (mode, None) else None
+    return Gain(mode, base, tuned, accuracy["same_mode"][mode], best)
 
 
 def _did_tuning_help(accuracy: AccuracyPart | None) -> Headline | None:
     gain = find_gain(accuracy)
     if accuracy is None or gain is None:
         return None
-    comparison = accuracy.get("comparison")
-    answer, tone = capitalise(gain.verdict.value), _TONES.get(gain.verdict, Tone.unclear)
-    if gain.harmed:
-        answer = "No, it did harm"
-    best, chosen = best_result(accuracy, "base"), best_mode(accuracy, "base")
-    other = best is not None and chosen != gain.mode
-    if other and comparison and gain.verdict is Verdict.yes and comparison["low"] <= 0:
-        answer, tone = f"Yes, in {gain.mode} mode alone", Tone.unclear
+    answer, tone = _answer_gain(gain)
     parts = [
         f"Both in {gain.mode} mode ({MODES_IN_WORDS[gain.mode]}), on the same "
         f"{count_of(gain.difference['n'], 'question')}: "
@@ -151,24 +161,38 @@ def _did_tuning_help(accuracy: AccuracyPart | None) -> Headline | None:
     ]
     if (chance := accuracy.get("chance")) is not None:
         parts.append(f"Chance, one of the allowed answers at random, is {percent(chance)}")
-    if other and best and chosen:
+    compared, best, chosen = gain.base, best_result(accuracy, "base"), best_mode(accuracy, "base")
+    if best and chosen != gain.mode:
         told = f"The base model's best mode is {chosen}: {percent_between(best)}"
-        parts.append(
-            f"{told}, tuned minus that {points_between(comparison)}" if comparison else told
-        )
+        if gain.best:
+            told += f", tuned minus that {points_between(gain.best)}"
+        parts.append(told)
+        compared = best if gain.lost_to_best else compared
     return Headline(
         "Did tuning help?",
         answer,
-        f"{percent(gain.base['value'])} → {percent(gain.tuned['value'])}",
+        f"{percent(compared['value'])} → {percent(gain.tuned['value'])}",
         "".join(f"{part}. " for part in parts).rstrip(),
         tone,
         brief=_write_gain_briefly(gain, chance),
     )
 
 
+def _answer_gain(gain: Gain) -> tuple[str, Tone]:
+    if _is_loss(gain.difference):
+        return "No, it did harm", Tone.bad
+    if gain.lost_to_best:
+        return "No, the base model's best mode is clearly better", Tone.bad
+    if gain.verdict is Verdict.yes and gain.best and gain.best["low"] <= 0:
+        return f"Yes, in {gain.mode} mode alone", Tone.unclear
+    return capitalise(gain.verdict.value), _TONES.get(gain.verdict, Tone.unclear)
+
+
 def _write_gain_briefly(gain: Gain, chance: float | None) -> str:
     points, p = points_between(gain.difference), p_in_words(gain.difference["p_value"])
     told = f"{points}, {p}, n={gain.difference['n']:,}, {gain.mode} mode"
+    if gain.best:
+        told += f"; minus the base's best mode {points_between(gain.best)}"
     return told + ("" if chance is None else f"; chance {percent(chance)}")
 
 
