@@ -103,7 +103,7 @@ def test_a_run_that_stopped_early_has_no_later_products(tmp_path: Path) -> None:
     assert set(products(tmp_path, [SCORE])) == {"dataset", "scores"}
 
 
-def test_the_headline_is_of_the_best_mode_and_the_estimate_in_use() -> None:
+def test_the_headline_is_of_the_best_mode_and_the_estimate_in_use_and_of_all_money() -> None:
     modes = {"answer": {"value": 0.25}, "rationale": {"value": 0.5}, "routed": None}
     summary: Any = {
         "accuracy": {
@@ -121,6 +121,7 @@ def test_the_headline_is_of_the_best_mode_and_the_estimate_in_use() -> None:
             "teacher_prompt_tokens": 100,
             "teacher_completion_tokens": 20,
             "teacher_usd": 0.0625,
+            "judge_usd": 0.5,
             "trained_total_tokens": 900,
         },
     }
@@ -132,7 +133,7 @@ def test_the_headline_is_of_the_best_mode_and_the_estimate_in_use() -> None:
         "hard_cut": 1.5,
         "teacher_calls": 3,
         "teacher_tokens": 120,
-        "teacher_usd": 0.0625,
+        "usd": 0.5625,
         "trained_tokens": 900,
     }
     assert headline_numbers(summary) == headline

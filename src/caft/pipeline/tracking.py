@@ -11,6 +11,7 @@ from caft.pipeline.results import RunResults
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.pipeline.steps import OF_NEED, OWN
 from caft.report.comparison import best_mode, best_result, results_by_mode
+from caft.report.run.cost import spent_usd
 from caft.report.schema import ModelName, Summary
 from caft.report.tables import ReportTables, take_evenly
 from caft.store import StageKind
@@ -124,7 +125,8 @@ def headline_numbers(summary: Summary) -> dict[str, float | str]:
 
     `accuracy` is the tuned model's on test questions in its `best_mode`, the base model's if
     nothing was tuned; `base_accuracy` is the base model's in its own best mode. `hard_cut` is the
-    estimate from which a question is in the last class. Tokens of a teacher are read and written.
+    estimate from which a question is in the last class. Tokens of a teacher are read and written;
+    `usd` is the money of teacher and judge.
     `forgetting/SET/MODE` is tuned minus base on a further set.
     """
     accuracy, score, split, cost = (
@@ -144,7 +146,7 @@ def headline_numbers(summary: Summary) -> dict[str, float | str]:
         "hard_cut": split["thresholds"][-1] if split and split["thresholds"] else None,
         "teacher_calls": cost["teacher_calls"],
         "teacher_tokens": cost["teacher_prompt_tokens"] + cost["teacher_completion_tokens"],
-        "teacher_usd": cost["teacher_usd"],
+        "usd": spent_usd(cost),
         "trained_tokens": cost["trained_total_tokens"],
     }
     known: dict[str, float | str] = {

@@ -9,6 +9,7 @@ from enum import Enum
 from caft.report.comparison import best_mode, best_result, results_by_mode
 from caft.report.forgetting import NOT_TUNED, describe_change, find_worst
 from caft.report.parts import ForgettingPart
+from caft.report.run.cost import spent_usd
 from caft.report.run.estimate_verdict import (
     count_rarer,
     is_reversed,
@@ -323,8 +324,7 @@ def _what_did_it_cost(summary: Summary) -> Headline | None:
     calls = count_of(cost["teacher_calls"], "teacher call") + tell_batches(cost)
     if cost.get("judge_calls"):
         calls += f", {count_of(cost['judge_calls'], 'judge call')}"
-    spent = cost["teacher_usd"] + cost.get("judge_usd", 0.0)
-    figure = f"{usd(spent)} · {duration(count_seconds(stages))}"
+    figure = f"{usd(spent_usd(cost))} · {duration(count_seconds(stages))}"
     return Headline(
         "What did it cost?",
         calls,

@@ -94,8 +94,8 @@ def test_settings_jobs_and_base_model(shown: tuple[dict[str, Any], str, dict[str
     for row, job in zip(rows["jobs"], summary["jobs"], strict=True):
         assert (row["job"], row["seed"]) == (str(job["number"]), str(job["seed"]))
         assert row["accuracy"] == share(job["accuracy"])
-        assert row["USD"] == f"${job['cost']['teacher_usd']:.4f}".replace("$0.0000", "$0.00") or (
-            job["cost"]["teacher_usd"] >= 0.1
+        assert row["USD"] == f"${job['cost']['usd']:.4f}".replace("$0.0000", "$0.00") or (
+            job["cost"]["usd"] >= 0.1
         )
 
 

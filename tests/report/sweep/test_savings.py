@@ -7,10 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from caft.report.headlines import find_headlines
+from caft.report.sweep.figures import draw_sweep
 from caft.report.sweep.job_results import JobResult, Sweep
 from caft.report.sweep.markdown import write_markdown
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.summary import SweepResults, analyse_sweep
+from caft.report.sweep.tables import tabulate_arms, tabulate_jobs, tabulate_savings
 
 MakeJob = Callable[..., JobResult]
 ACCURACIES = {
@@ -106,3 +109,21 @@ def test_a_method_is_the_reference_by_what_it_trains(make_job: MakeJob) -> None:
     found = analyse_sweep(Sweep(name="x", jobs=jobs), "2026-11-24T10:00:00+00:00").summary
     assert found["savings"] is not None
     assert set(found["savings"]["references"].values()) == {"distill"}
+
+
+def test_the_money_of_a_judge_is_money_of_the_setting(make_job: MakeJob) -> None:
+    jobs = [make_job(0, method="sft"), make_job(1, method="distill")]
+    jobs[0].finished["cost"] |= {"teacher_usd": 0.0, "judge_calls": 1400, "judge_usd": 5.0}
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), "").summary
+    savings = found["savings"]
+    assert savings is not None
+    shown = [
+        tabulate_jobs(found["jobs"], {}).texts[0]["USD"],
+        tabulate_arms(found["arms"]).texts[0]["USD"],
+        tabulate_savings(savings, found["arms"]).texts[0]["USD"].split()[0],
+    ]
+    assert shown == ["$5.00"] * 3
+    assert find_headlines(jobs[0].finished)[-1].figure.startswith("$5.00")
+    # Readers of this key find the teacher's money alone.
+    assert found["arms"][0]["cost"]["teacher_usd"] == 0
+    assert "cost, USD" in "".join(figure.panels[-1] for figure in draw_sweep(found["arms"]))

@@ -17,7 +17,7 @@ from caft.report.sweep.wandb_report import Place, build_report, publish_report
 
 reports = pytest.importorskip("wandb_workspaces.reports.v2", reason="the extra report is missing")
 ADDRESS = "http://127.0.0.1:9"
-AXES = {"teacher_tokens", "teacher_calls", "trained_tokens", "teacher_usd"}
+AXES = {"teacher_tokens", "teacher_calls", "trained_tokens", "usd"}
 
 
 class Api:
@@ -125,7 +125,7 @@ def test_the_title_is_the_question_and_no_axis_is_all_zero(
     assert report.title == "What does it cost?"
     (grid,) = (block for block in report.blocks if isinstance(block, reports.PanelGrid))
     axes = [panel.x.name for panel in grid.panels if isinstance(panel, reports.ScatterPlot)]
-    assert set(axes) == AXES - {"teacher_usd"} | {"hard_cut"}
+    assert set(axes) == AXES - {"usd"} | {"hard_cut"}
 
 
 def test_names_cannot_break_out_of_their_cell(make_job: Callable[..., Any]) -> None:

@@ -31,7 +31,7 @@ from caft.statistics import (
 from caft.statistics.calibrate import DIFFERING
 
 UNEQUAL, UNKNOWN = "unequal budgets", "unknown"
-_COSTS = ("rationales_kept", "trained_total_tokens", "teacher_usd")
+_COSTS = ("rationales_kept", "trained_total_tokens", "usd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

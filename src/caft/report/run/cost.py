@@ -69,5 +69,10 @@ def count_cost(
     return cost
 
 
+def spent_usd(cost: CostPart) -> float:
+    """The money that teacher and judge charged."""
+    return cost["teacher_usd"] + cost.get("judge_usd", 0.0)
+
+
 def _is_paid(item: Rationale | Judgement) -> bool:
     return bool(item.prompt_tokens or item.completion_tokens)

@@ -10,6 +10,7 @@ from typing import Any
 
 from caft.records import Target
 from caft.report.engine_part import EnginePart
+from caft.report.run.cost import spent_usd
 from caft.report.schema import Summary, drawn_at_random
 from caft.report.sweep.job_results import JobResult, name_settings, number_alike, varying_settings
 
@@ -249,10 +250,12 @@ def _merit_of_mode(mode: str, first: Arm, second: Arm) -> tuple[float, float]:
 
 
 def count_of_cost(job: JobResult, key: str) -> float:
-    """One number of what a job cost; the keys of the cost part, and the three below."""
+    """One number of what a job cost; the keys of the cost part, and those below."""
     counts = {"rationales_asked": job.asked, "rationales_kept": job.kept, "taught": job.taught}
     if key in counts:
         return counts[key]
+    if key == "usd":
+        return spent_usd(job.finished["cost"])
     cost: Mapping[str, Any] = job.finished["cost"]
     if key == "teacher_tokens":
         return float(cost["teacher_prompt_tokens"] + cost["teacher_completion_tokens"])

@@ -18,7 +18,7 @@ _FREE = (
     ("unique_rationale_tokens", "rationale tokens"),
     ("rationales_asked", "rationales requested"),
 )
-_ALWAYS = (("trained_total_tokens", "trained tokens"), ("teacher_usd", "teacher cost, USD"))
+_ALWAYS = (("trained_total_tokens", "trained tokens"), ("usd", "cost, USD"))
 _LONG = 30  # characters of a name that a plot shows whole
 _UNNAMED = (
     "Names leave out what settings share; whole names, and those of points without one, are under "

@@ -18,7 +18,7 @@ WAYS_OF_COUNTING = {
     "teacher_tokens": "teacher tokens, read and written",
     "trained_total_tokens": "trained tokens, prompts included",
     "train_flops": "training FLOPs",
-    "teacher_usd": "USD",
+    "usd": "USD",
 }
 """Keys of `Arm.mean_cost`. The first two count a teacher's replies in the student's tokens; the
 paper's "81% less data" is the second, and its first gives 62% (paper.md, section 5)."""

@@ -23,7 +23,7 @@ from caft.report.sweep.savings import WAYS_OF_COUNTING, count_savings
 from caft.report.sweep.schema import ArmPart, JobPart, SweepSummary
 from caft.statistics import Interval, mean_interval, mean_over_seeds, resample_means
 
-_COSTS = (*WAYS_OF_COUNTING, "trained_response_tokens", "rationales_kept")
+_COSTS = (*WAYS_OF_COUNTING, "trained_response_tokens", "rationales_kept", "teacher_usd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

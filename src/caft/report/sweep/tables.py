@@ -109,7 +109,7 @@ def tabulate_arms(arms: Sequence[ArmPart], bases: Sequence[BasePart] = ()) -> Ta
                [*none, *(f"{cost['rationales_kept']:,.0f}" for cost in costs)]),
         Column("trained tokens", "number",
                [*none, *(f"{cost['trained_total_tokens']:,.0f}" for cost in costs)]),
-        Column("USD", "number", [*none, *(usd(cost["teacher_usd"]) for cost in costs)]),
+        Column("USD", "number", [*none, *(usd(cost["usd"]) for cost in costs)]),
         Column("cut points", "text", [*none, *(", ".join(texts) for texts in cuts)]),
     ])  # fmt: skip
 
@@ -233,7 +233,7 @@ def tabulate_savings(savings: SavingsPart, arms: Sequence[ArmPart]) -> Table:
 
 def _amount(key: str, count: SavingPart, arm: str) -> Cell:
     amount, saved = count["amounts"][arm], count["saved"][arm]
-    text = usd(amount) if key == "teacher_usd" else short_count(amount)
+    text = usd(amount) if key == "usd" else short_count(amount)
     return Cell(text, amount, f"{-100 * saved:+.1f}%" if saved else "")
 
 
@@ -268,7 +268,7 @@ def tabulate_jobs(jobs: Sequence[JobPart], address_of: Mapping[str, str]) -> Tab
         Column("ROC AUC", "text", [_area(job["roc_auc"]) for job in jobs]),
         Column("rationales", "number",
                [_cell(cost.get("rationales_kept"), "{:,.0f}".format) for cost in costs]),
-        Column("USD", "number", [_cell(cost.get("teacher_usd"), usd) for cost in costs]),
+        Column("USD", "number", [_cell(cost.get("usd"), usd) for cost in costs]),
         Column("time", "number", [_cell(job["seconds"], duration) for job in jobs]),
     ])  # fmt: skip
 

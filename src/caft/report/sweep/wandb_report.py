@@ -22,7 +22,7 @@ _PRICES = {
     "teacher_tokens": "teacher_tokens",
     "teacher_calls": "teacher_calls",
     "trained_tokens": "trained_total_tokens",
-    "teacher_usd": "teacher_usd",
+    "usd": "usd",
 }
 """Keys of a run's headline in W&B, each with its key in the cost of an arm."""
 _COLUMNS = ("setting", "seeds", "accuracy", "mode", "rationales", "trained tokens", "USD",
