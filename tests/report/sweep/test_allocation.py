@@ -66,6 +66,32 @@ def test_the_most_accurate_arm_that_beats_every_control_is_advised(won: SweepRes
     )
 
 
+@pytest.mark.parametrize(
+    ("estimator", "judge_calls", "told"),
+    [
+        ("judge_steps", 1400, "1,400 judge calls"),
+        ("option_entropy_gain", 0, "600 teacher calls"),
+        # A teacher in memory is read, not asked; a judge that also was asked sorted nothing.
+        ("entropy_gain", 0, ""),
+        ("answer_entropy", 1400, ""),
+        ("judge_steps", 0, ""),
+    ],
+)
+def test_calls_for_an_estimate_are_said_to_come_on_top_of_the_budget(
+    make_job: Make, estimator: str, judge_calls: int, told: str
+) -> None:
+    routed = {"accuracy": 0.66, "estimator": estimator}
+    jobs = make_jobs(make_job, routed, {**CONTROLS[0], "accuracy": 0.5})
+    for job in jobs:
+        job.finished["cost"]["judge_calls"] = judge_calls
+    found = analyse(jobs).summary
+    assert found["allocation"]["verdict"] == "yes"
+    routing = found["routing"]["others"] or [found["routing"]]
+    shown = [found["allocation"]["sentence"], routing[0]["sentence"], " ".join(found["warnings"])]
+    words = "come on top of the budget: entropy"
+    assert [f"{words} ({told})." in text for text in shown] == [bool(told)] * 3
+
+
 def test_arms_are_ranked_under_each_control_by_bounds_that_hold_together(won: SweepResults) -> None:
     tests = won.summary["routing"]["tests"]
     assert [test["rank"] for test in tests] == [1, 2, 3, 1, 2, 3]

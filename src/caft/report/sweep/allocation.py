@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from caft.report.headlines import Headline, Tone
 from caft.report.sweep.arms import Arm, budget_key
-from caft.report.sweep.routing import name_what_is_missing
+from caft.report.sweep.routing import name_what_is_missing, tell_estimate_calls
 from caft.report.sweep.schema import AllocationPart, RoutingTestPart
 from caft.report.wording import count_of, list_names, percent, points_between, short_count
 from caft.statistics import FEWEST_SEEDS, Verdict, join_verdicts
@@ -66,6 +66,8 @@ def _praise(
     )
     if "teacher tokens" not in ways:
         detail += " No random arm had as many teacher tokens."
+    if calls := tell_estimate_calls(tests, [arm]):
+        detail += f" {calls}"
     if others:
         detail += f" {list_names(others)} beat random routing, too."
     figure = f"{points_between(weakest)} against random"

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from caft.estimators import ESTIMATORS, Need
 from caft.records import Target
 from caft.report.engine_part import EnginePart
 from caft.report.run.cost import spent_usd
 from caft.report.schema import Summary, drawn_at_random
 from caft.report.sweep.job_results import JobResult, name_settings, number_alike, varying_settings
+from caft.report.wording import count_of
 
 EQUAL_BUDGET = 0.02
 """Two budgets are equal when they differ by no more than this share of the larger."""
@@ -85,6 +87,16 @@ class Arm:
             return None
         # Summaries once named it among the scores only.
         return split.get("estimator") or (score["estimator"] if score else None)
+
+    @property
+    def estimate_calls(self) -> str:
+        """The calls that its estimate took beside those for rationales; empty without any."""
+        known = ESTIMATORS.get(self.estimator or "")
+        if known and known.need is Need.teacher_options:
+            return count_of(self.first["dataset"]["counts"]["train"], "teacher call")
+        if known and known.need is Need.judge and (calls := self.mean_cost("judge_calls")):
+            return count_of(round(calls), "judge call")
+        return ""
 
     @property
     def stages(self) -> list[tuple[object, ...]]:

@@ -10,7 +10,14 @@ from caft.report.headlines import routes_by_class
 from caft.report.sweep.arms import Arm, budget_key, equal_budgets, pick_common_mode
 from caft.report.sweep.comparisons import compare_pairs
 from caft.report.sweep.schema import RoutingAnswerPart, RoutingPart, RoutingTestPart
-from caft.report.wording import capitalise, count_of, limit_of_p, p_in_words, points_between
+from caft.report.wording import (
+    capitalise,
+    count_of,
+    limit_of_p,
+    list_names,
+    p_in_words,
+    points_between,
+)
 from caft.statistics import (
     FEWEST_SEEDS,
     WORTHWHILE_GAIN,
@@ -116,6 +123,8 @@ def _answer(
 ) -> RoutingAnswerPart:
     verdict = _judge_together(tests)
     text = _describe_budgets(tests, verdict) if tests else f"{name_what_is_missing(arms)}."
+    if calls := tell_estimate_calls(tests, arms):
+        text += f" {calls}"
     sentence = f"{capitalise(verdict.value)}: {text}"
     return {"estimator": estimator, "verdict": verdict.value, "sentence": sentence}
 
@@ -167,6 +176,19 @@ def _describe_test(test: RoutingTestPart) -> str:
         return f"{text}; fewer than {FEWEST_SEEDS} seeds say nothing about other seeds."
     worth = f"{100 * WORTHWHILE_GAIN:g} points"
     return f"{text}; neither chance nor a gain above {worth} is ruled out."
+
+
+def tell_estimate_calls(tests: Sequence[RoutingTestPart], arms: Sequence[Arm]) -> str:
+    """What tested arms asked a teacher or judge for their estimate; empty if nothing."""
+    tested = {test["second"] for test in tests}
+    told = [f"{arm.name} ({calls})" for arm in arms
+            if arm.name in tested and (calls := arm.estimate_calls)]  # fmt: skip
+    if not told:
+        return ""
+    return (
+        "Calls for the estimate, of which random routing needs none, come on top of the budget: "
+        f"{list_names(told)}."
+    )
 
 
 def name_what_is_missing(arms: Sequence[Arm]) -> str:
