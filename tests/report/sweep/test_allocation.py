@@ -116,6 +116,19 @@ def test_where_every_gain_is_ruled_out_random_questions_are_the_advice(make_job:
     )
 
 
+def test_a_gain_is_ruled_out_by_the_control_that_refutes_it(make_job: Make) -> None:
+    """Equal calls favour routing by difficulty, so that a gain over them alone is none."""
+    calls, tokens = ({**control, "accuracy": share} for control, share in
+                     zip(CONTROLS, (0.5, 0.7), strict=True))  # fmt: skip
+    found = analyse(make_jobs(make_job, {"accuracy": 0.6}, calls, tokens)).summary
+    tests = found["routing"]["tests"]
+    assert [test["verdict"] for test in tests] == ["yes", "no"]
+    low = min(100 * test["high"] for test in tests)
+    told = found["allocation"]["sentence"]
+    assert told.startswith("Nothing here beat every random control: ask random questions")
+    assert f"leave no gain above {low:.1f} points over all controls of a setting." in told
+
+
 def test_what_could_have_been_seen_is_said_where_nothing_is(make_job: Make) -> None:
     jobs = make_jobs(make_job, {"accuracy": 0.51}, {**CONTROLS[0], "accuracy": 0.5})
     found = analyse(jobs).summary

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from caft.report.headlines import Headline, Tone
 from caft.report.sweep.arms import Arm, budget_key
@@ -12,7 +12,6 @@ from caft.report.wording import count_of, list_names, percent, points_between, s
 from caft.statistics import FEWEST_SEEDS, Verdict, join_verdicts
 
 ASKED = "How should a teacher's budget be spent?"
-_RANDOM = "Nothing here beat random routing: ask random questions, the cheapest rule"
 
 
 def advise_allocation(
@@ -37,7 +36,7 @@ def advise_allocation(
         best, verdict = None, Verdict.undefined
         found = _say("Undefined", "no random control", f"{name_what_is_missing(arms)}.")
     elif set(verdicts.values()) == {Verdict.no}:
-        best, verdict, found = None, Verdict.no, _advise_random(tests)
+        best, verdict, found = None, Verdict.no, _advise_random(by_arm)
     else:
         best, verdict, found = None, Verdict.unclear, _tell_what_could_be_seen(tests)
     sentence = f"{found.answer}. {found.detail}"
@@ -78,13 +77,18 @@ def _praise(
     return _say(answer, figure, detail, Tone.good)
 
 
-def _advise_random(tests: Sequence[RoutingTestPart]) -> Headline:
-    most = 100 * max(test["high"] for test in tests)
+def _advise_random(by_arm: Mapping[str, Sequence[RoutingTestPart]]) -> Headline:
+    """The bound of a setting's gain is the lowest of its controls, of which one refutes it."""
+    several = any(len(own) > 1 for own in by_arm.values())
+    beaten = "every random control" if several else "random routing"
+    comparisons = count_of(sum(map(len, by_arm.values())), "comparison")
+    most = 100 * max(min(test["high"] for test in own) for own in by_arm.values())
     detail = (
-        f"The intervals of {count_of(len(tests), 'comparison')} at an equal budget, which hold "
-        f"together, leave no gain above {most:.1f} points."
+        f"The intervals of {comparisons} at an equal budget, which hold together, leave no gain "
+        f"above {most:.1f} points{' over all controls of a setting' if several else ''}."
     )
-    return _say(_RANDOM, count_of(len(tests), "comparison"), detail, Tone.bad)
+    answer = f"Nothing here beat {beaten}: ask random questions, the cheapest rule"
+    return _say(answer, comparisons, detail, Tone.bad)
 
 
 def _tell_what_could_be_seen(tests: Sequence[RoutingTestPart]) -> Headline:
