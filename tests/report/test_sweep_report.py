@@ -396,6 +396,21 @@ def test_a_win_of_another_estimate_is_none_of_entropy(make_job: Callable[..., Jo
     )
 
 
+@pytest.mark.parametrize("strategy", ["sampled_0.1", "entropy_within_subject"])
+def test_entropy_is_not_said_to_lack_the_control_that_tested_another_rule(
+    make_job: Callable[..., JobResult], strategy: str
+) -> None:
+    rule = {"accuracy": 0.65, "split": strategy}
+    routing = routing_sweep(make_job, rule, {"accuracy": 0.47, "split": "random"}).summary[
+        "routing"
+    ]
+    assert [other["verdict"] for other in routing["others"]] == ["yes"]
+    assert routing["verdict"] == "undefined"
+    assert routing["sentence"] == (
+        "Undefined: no evaluated job cuts by entropy alone; other rules have their own answers."
+    )
+
+
 def test_older_summaries_name_the_estimate_among_the_scores(
     make_job: Callable[..., JobResult],
 ) -> None:

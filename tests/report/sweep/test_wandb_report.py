@@ -123,6 +123,7 @@ def test_the_title_is_the_question_and_no_axis_is_all_zero(
     found = analyse_sweep(Sweep(name="x", question="What does it cost?", jobs=jobs), "").summary
     report = build_report(found, Place("me", "caft", group="x"), stages=2)
     assert report.title == "What does it cost?"
+    assert report.description == found["allocation"]["sentence"]
     (grid,) = (block for block in report.blocks if isinstance(block, reports.PanelGrid))
     axes = [panel.x.name for panel in grid.panels if isinstance(panel, reports.ScatterPlot)]
     assert set(axes) == AXES - {"usd"} | {"hard_cut"}

@@ -42,7 +42,11 @@ def answer_routing(arms: Sequence[Arm], confidence: float) -> RoutingPart:
     by_rule: dict[str, list[RoutingTestPart]] = {ENTROPY: []}
     for test in tests:
         by_rule.setdefault(name_rule(test), []).append(test)
-    of_entropy, *others = (_answer(name, own, arms) for name, own in by_rule.items())
+    plain = [arm for arm in arms if arm.estimator == ENTROPY and arm.strategy in _CUTS]
+    missing = name_what_is_missing(arms)
+    if tests and not plain:
+        missing = "no evaluated job cuts by entropy alone; other rules have their own answers"
+    of_entropy, *others = (_answer(name, own, arms, missing) for name, own in by_rule.items())
     return {
         "verdict": of_entropy["verdict"],
         "sentence": of_entropy["sentence"],
@@ -119,10 +123,10 @@ def _beside_routing(arm: Arm) -> dict[str, str]:
 
 
 def _answer(
-    estimator: str, tests: Sequence[RoutingTestPart], arms: Sequence[Arm]
+    estimator: str, tests: Sequence[RoutingTestPart], arms: Sequence[Arm], missing: str
 ) -> RoutingAnswerPart:
     verdict = _judge_together(tests)
-    text = _describe_budgets(tests, verdict) if tests else f"{name_what_is_missing(arms)}."
+    text = _describe_budgets(tests, verdict) if tests else f"{missing}."
     if calls := tell_estimate_calls(tests, arms):
         text += f" {calls}"
     sentence = f"{capitalise(verdict.value)}: {text}"

@@ -66,11 +66,10 @@ class Place:
 def build_report(summary: SweepSummary, place: Place, stages: int) -> Any:
     """The unsaved report of a sweep's summary; `stages` is the largest number of tuning stages."""
     reports = _import_reports()
-    routing = summary["routing"]
     settings = write_table(
         tabulate_arms(summary["arms"], summary["bases"]).select(*_COLUMNS), _escape
     )
-    tests = write_table(tabulate_tests(routing["tests"]), _escape)
+    tests = write_table(tabulate_tests(summary["routing"]["tests"]), _escape)
     answers = [
         block
         for answer in summary["answers"]
@@ -80,7 +79,7 @@ def build_report(summary: SweepSummary, place: Place, stages: int) -> Any:
         entity=place.entity,
         project=place.project,
         title=(summary["question"] or f"CAFT sweep {summary['name']}")[:128],
-        description=routing["sentence"],
+        description=summary["allocation"]["sentence"],
         width="fluid",
         blocks=[
             reports.TableOfContents(),
@@ -88,8 +87,8 @@ def build_report(summary: SweepSummary, place: Place, stages: int) -> Any:
             *answers,
             reports.H1("Settings"),
             reports.MarkdownBlock(text=settings),
-            reports.H1("Entropy against random routing"),
-            reports.MarkdownBlock(text=f"**{_escape(routing['sentence'])}**\n\n{tests}"),
+            reports.H1("Routing against random routing"),
+            reports.MarkdownBlock(text=tests),
             reports.H1("Runs"),
             *_show_runs(reports, summary, place, stages),
         ],
