@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from caft.records import AnswerScore, Question
+from caft.report.figures import draw_histogram
 from caft.report.run.class_rows import list_class_rows
 from caft.report.run.question_rows import list_question_rows
 from caft.report.tables import ReportTables
@@ -17,7 +18,7 @@ def test_a_class_has_its_range_its_targets_and_its_share_of_mistakes(sample: Any
     split, method = sample.summary["split"], sample.summary["method"]
     shares = sample.summary["score"]["accuracy_by_class"]
     rows = list_class_rows(split, method, shares, "answer_entropy")
-    assert [row.span for row in rows] == ["below 1.100", "1.100 to 1.750", "1.750 and above"]
+    assert [row.span for row in rows] == ["below 1.1", "1.1 to 1.75", "1.75 and above"]
     assert [row.targets for row in rows] == [
         ("answer", "not in it"),
         ("answer", "not in it"),
@@ -25,6 +26,21 @@ def test_a_class_has_its_range_its_targets_and_its_share_of_mistakes(sample: Any
     ]
     wrong = sum(row.questions * (1 - row.accuracy["value"]) for row in rows if row.accuracy)
     assert wrong == pytest.approx(sample.summary["score"]["roc_auc"]["answer_entropy"]["incorrect"])
+
+
+def test_cut_points_of_a_sure_model_are_told_apart(sample: Any) -> None:
+    split = sample.summary["split"] | {"thresholds": [0.00021, 0.00047]}
+    rows = list_class_rows(split, {"name": "", "stages": []}, {}, "answer_entropy")
+    assert [row.span for row in rows] == [
+        "below 0.00021", "0.00021 to 0.00047", "0.00047 and above"
+    ]  # fmt: skip
+    values = [0.0001 * place for place in range(8)]
+    figure = draw_histogram(values, [True] * 8, [0.00021, 0.00047], [*split["counts"]], "entropy")
+    edges = [row[:2] for row in figure.rows]
+    assert edges[0][0] == "0"
+    assert edges[-1][1] == "0.0007"
+    assert all(low != high for low, high in edges)
+    assert f">{' to '.join(edges[0])}: " in figure.panels[0]
 
 
 def test_random_classes_have_no_place_on_the_axis(sample: Any) -> None:
@@ -57,9 +73,9 @@ def test_a_class_has_the_range_of_its_own_questions_whichever_way_the_estimate_p
     rows = list_class_rows(part, sample.summary["method"], {}, estimator)
     falls = estimator == "top1_margin"
     assert [row.span for row in rows] == (
-        ["above 0.750", "0.750 to 0.250", "0.250 and below"]
+        ["above 0.75", "0.75 to 0.25", "0.25 and below"]
         if falls
-        else ["below 0.250", "0.250 to 0.750", "0.750 and above"]
+        else ["below 0.25", "0.25 to 0.75", "0.75 and above"]
     )
     assert found.complexity_of["q05"] == ("hard" if falls else "middle")
     assert found.complexity_of["q15"] == ("middle" if falls else "hard")

@@ -73,7 +73,7 @@ def draw_histogram(
         panels=(draw_bins(text, measure, marks, edges=edges, cuts=lines, classes=classes),),
         columns=("from", "to", "correct", "incorrect"),
         rows=tuple(
-            (f"{b['low']:.3f}", f"{b['high']:.3f}", str(b["right"]), str(b["wrong"])) for b in bins
+            (f"{b['low']:.4g}", f"{b['high']:.4g}", str(b["right"]), str(b["wrong"])) for b in bins
         ),
         legend=(("right", "correct"), ("wrong", "incorrect")),
     )
@@ -81,7 +81,7 @@ def draw_histogram(
 
 def _describe_bin(low: float, high: float, right: int, wrong: int) -> str:
     share = percent(wrong / (right + wrong))
-    return f"{low:.2f} to {high:.2f}: {right} correct, {wrong} incorrect ({share} incorrect)"
+    return f"{low:.4g} to {high:.4g}: {right} correct, {wrong} incorrect ({share} incorrect)"
 
 
 def draw_roc(

@@ -70,5 +70,5 @@ def _describe_spans(cuts: Sequence[float], classes: int, estimator: str) -> list
         return [""] * classes
     falls = (difficulty(estimator, 1.0) or 0.0) < 0
     easiest, hardest = ("above", "below") if falls else ("below", "above")
-    between = [f"{first:.3f} to {last:.3f}" for first, last in pairwise(cuts)]
-    return [f"{easiest} {cuts[0]:.3f}", *between, f"{cuts[-1]:.3f} and {hardest}"]
+    between = [f"{first:.4g} to {last:.4g}" for first, last in pairwise(cuts)]
+    return [f"{easiest} {cuts[0]:.4g}", *between, f"{cuts[-1]:.4g} and {hardest}"]

@@ -120,7 +120,7 @@
       fillReply(cell, row.replies[place]);
     } else if (key === "estimate") {
       cell.className = "number";
-      cell.textContent = row.estimate === null ? "none" : row.estimate.toFixed(3);
+      cell.textContent = row.estimate === null ? "none" : Number(row.estimate.toPrecision(4));
     } else {
       cell.appendChild(make("bdi", row[key]));
     }
