@@ -18,11 +18,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map
 
 from caft.errors import UserError
+from caft.kernels.layers import layers_of
 from caft.models.config import Dtype
 from caft.models.student import Student
 from caft.protocols import CausalLM
 from caft.trainers.distributed import Ranks
-from caft.trainers.watching import layers_of
 
 Tree = TypeVar("Tree")
 
