@@ -523,6 +523,15 @@ def test_rows_of_a_file_are_attempts_in_order(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_file_may_be_given_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_file(tmp_path / "r.jsonl", {"question_id": "q2", "text": "Even. [[B]]"})
+    teacher = FileTeacherConfig(name="file", path="~/r.jsonl")
+    check_teacher(False, teacher)
+    (row,) = from_file(teacher, [question(2)], tmp_path)
+    assert row.text == "Even. [[B]]"
+
+
 @pytest.mark.parametrize(("row", "words"), [
     ("{", r"r\.jsonl:2 is not a row like"), ("[]", "is not a row like"),
     ({"text": "x"}, "is not a row"),

@@ -64,6 +64,9 @@ def test_a_file_takes_the_place_of_the_pass(open_small: Open, tmp_path: Path) ->
         (["score.teacher_entropies=mine.jsonl", WANTED], None),
         (["teacher=local_model", "teacher.reask_temperature=1"], "teacher.attempts=2 or more"),
         (["teacher=local_model", "teacher.reask_temperature=1", "teacher.attempts=2"], None),
+        (["tuning.start_from=before", "tuning.lora.r=64"], "tuning.lora has no effect"),
+        (["tuning.start_from=before"], None),
+        (["tuning.lora.r=64"], None),
     ],
 )
 def test_settings_without_effect_are_told(words: list[str], idle: str | None) -> None:

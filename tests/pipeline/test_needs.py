@@ -147,6 +147,36 @@ def test_memory_grows_with_what_is_trained_and_kept() -> None:
     assert peak(device="cpu") - peak() == pytest.approx(0.8e9)
 
 
+def test_the_copy_of_the_best_weights_counts_where_it_is() -> None:
+    shape = Shape(hidden=100, inner=300, layers=10, heads=100, kv=50, vocabulary=1000)
+
+    def extra(*words: str, device: str = "cuda") -> float:
+        last, best = (
+            footprint._of_tuning(compose([*words, *more]), shape, device, "bfloat16", 50)
+            for more in ([], ["tuning.select=best"])
+        )
+        return best - last
+
+    four = ["trainer.devices=4", "trainer.strategy=fsdp"]
+    full = 4 * shape.parameters
+    assert [extra(), extra("tuning=full"), extra(*four)] == [0, 0, 0]  # in the host's memory
+    assert extra("tuning=full", *four) == pytest.approx(full / 4)
+    assert extra("tuning=full", device="cpu") == pytest.approx(full)
+    assert extra("tuning.lora.r=2", device="cpu") == pytest.approx(4 * shape.adapter(2))
+
+
+def test_an_adapter_to_start_from_has_its_own_rank(tmp_path: Path) -> None:
+    shape = Shape(hidden=100, inner=300, layers=10, heads=100, kv=50, vocabulary=1000)
+
+    def tuning(*words: str) -> float:
+        return footprint._of_tuning(compose(words), shape, "cuda", "bfloat16", 50)
+
+    start = f"tuning.start_from={tmp_path}"
+    assert tuning(start, "tuning.lora.r=8") == tuning("tuning.lora.r=8")  # nothing is there yet
+    (tmp_path / "adapter_config.json").write_text('{"r": 64}')
+    assert tuning(start) == tuning("tuning.lora.r=64") > tuning()
+
+
 def test_a_peak_is_of_what_is_written() -> None:
     shape = Shape(hidden=100, inner=300, layers=10, heads=100, kv=50, vocabulary=1000)
 

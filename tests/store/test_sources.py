@@ -173,6 +173,8 @@ def change(package: Path, file: str, old: str, new: str) -> None:
         ("records.py", "frozen=True", "frozen=False"),
         ("kernels/attention.py", "softmax(-1)", "softmax(-2)"),
         ("trainers/build.py", "max_epochs=epochs", "max_epochs=1"),
+        # Which layer's hidden states are kept.
+        ("kernels/layers.py", "next(stacks, ())", "[*next(stacks, ())][::-1]"),
     ],
 )
 @pytest.mark.parametrize("stage", stages())

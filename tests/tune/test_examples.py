@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -9,10 +10,12 @@ import pytest
 from caft.errors import UserError
 from caft.models.encoding import encode_answer_prompt, end_of_turn
 from caft.records import Example, Question, Rationale, Target
+from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted, write_prompt
-from caft.tune.config import AnswerTarget, Overlong, StageConfig
+from caft.tune.config import AnswerTarget, Overlong, StageConfig, TuningConfig
 from caft.tune.examples import (
     TrainingPair,
+    choose_asked,
     choose_pairs,
     encode_pair,
     fit_to_length,
@@ -160,6 +163,23 @@ def test_long_rows_are_refused_by_name_and_number():
         fit_to_length(rows, 5, Overlong.refuse)
 
 
+@pytest.mark.parametrize(
+    ("max_length", "context", "advice"),
+    [
+        (5, None, "raise tuning.max_length"),
+        (5, 6, "raise tuning.max_length"),
+        (None, 5, "use a model with a longer context"),
+        (6, 5, "use a model with a longer context"),
+    ],
+)
+def test_the_advice_on_long_rows_is_of_what_limits_them(max_length, context, advice):
+    rows = [make_example("a", 9)]
+    with pytest.raises(UserError, match=f"the 5 allowed; {advice} or set tuning.overlong=drop$"):
+        fit_to_length(rows, max_length, Overlong.refuse, context)
+    with pytest.raises(UserError, match=f"the 5 tokens allowed, .*; {advice}$"):
+        fit_to_length(rows, max_length, Overlong.drop, context)
+
+
 def test_long_rows_are_dropped_whole_and_named():
     rows = [make_example("a", 6), make_example("b", 9), make_example("c", 5)]
     assert fit_to_length(rows, 5, Overlong.drop) == ([rows[2]], ["a", "b"])
@@ -180,6 +200,34 @@ def test_a_class_whose_every_row_is_dropped_is_refused(survivors):
     hard = make_example("a", 6, Target.rationale, "hard")
     with pytest.raises(UserError, match=r"class hard .* tuning\.max_length"):
         fit_to_length([hard, *survivors], 5, Overlong.drop)
+
+
+# Which validation questions are asked
+
+
+def choose(asked, replies: int, target=AnswerTarget.bare):
+    config = TuningConfig(validation_replies=replies, answer_target=target)
+    return choose_asked(asked, PromptConfig(), config)
+
+
+def test_written_replies_are_thinned_evenly_and_answers_never():
+    rows = [Question(id=f"q{n}", text="pick", options=("red", "blue")) for n in range(10)]
+    written = [(question, Target.rationale) for question in rows]
+    assert [question.id for question, _ in choose(written, 4)] == ["q0", "q2", "q5", "q7"]
+    assert choose(written, 0) == []
+    assert len(choose(written, 99)) == 10
+    answers = [(question, Target.answer) for question in rows[:5]]
+    assert choose([*answers, *written[5:]], 1) == [*answers, written[5]]
+
+
+@pytest.mark.parametrize("count", [36, 48, 100, 120])
+def test_of_several_targets_each_has_its_share_of_the_written_replies(count):
+    rows = [Question(id=f"q{n}", text="pick", options=("red", "blue")) for n in range(count)]
+    targets = (Target.rationale, Target.answer)
+    asked = [(question, target) for question in rows for target in targets]
+    chosen = choose(asked, 24, AnswerTarget.bracketed)
+    assert Counter(target for _, target in chosen) == dict.fromkeys(targets, 12)
+    assert chosen == [item for item in asked if item in chosen]
 
 
 # Which questions become training pairs

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from caft.errors import UserError
 from caft.kernels.chunked_loss import has_plain_head
@@ -357,6 +358,31 @@ def test_each_epoch_is_validated_the_best_is_kept_and_patience_ends_it():
     last = bare(model, validate=lambda: (1.0, 8), select=Select.final)
     last._validate_epoch(1)
     assert last.best is None
+
+
+def test_the_best_weights_are_copied_into_the_hosts_memory():
+    module = bare(validate=lambda: (1.0, 8), select=Select.best)
+    with FakeTensorMode():
+        module.trained = {"w": torch.nn.Parameter(torch.empty(3, device="cuda"))}
+    module._validate_epoch(1)
+    assert module.best["w"].device.type == "cpu"
+
+
+def test_of_several_processes_with_whole_weights_only_the_first_keeps_the_best():
+    first, second = (
+        bare(validate=lambda: (1.0, 8), select=Select.best, ranks=Ranks(rank, 2)) for rank in (0, 1)
+    )
+    for module in (first, second):
+        module._validate_epoch(1)
+    assert all(weight.equal(first.trained[name]) for name, weight in first.best.items())
+    assert second.best is None
+
+
+def test_memory_that_ends_in_the_copy_of_the_best_weights_is_one_line():
+    module = bare(validate=lambda: (1.0, 8), select=Select.best)
+    module.trained = {"w": torch.zeros(1).expand(2**50)}  # more than there are addresses
+    with pytest.raises(UserError, match=r"weights of epoch 1 that tuning\.select=best keeps"):
+        module._validate_epoch(1)
 
 
 def test_a_stop_that_is_asked_for_during_validation_keeps_the_state():

@@ -16,7 +16,6 @@ from caft.text.prompts import Wanted
 from caft.tune.validation import (
     ValidationSet,
     ask,
-    choose_asked,
     count_correct,
     is_right,
 )
@@ -61,17 +60,6 @@ def test_answers_are_counted_as_a_plain_forward_pass_gives_them(student_of, arch
     assert count_correct(model, tokenizer, validation_set, asked, told.append) == expected
     # Several passes: the bar's note moves with each.
     assert told[-1] == len(asked) > told[0]
-
-
-def test_written_replies_are_thinned_evenly_and_answers_never():
-    rows = questions(10)
-    written = [(question, Wanted.rationale) for question in rows]
-    chosen = choose_asked(written, PROMPT, 4)
-    assert [question.id for question, _ in chosen] == ["q0", "q2", "q5", "q7"]
-    assert choose_asked(written, PROMPT, 0) == []
-    assert len(choose_asked(written, PROMPT, 99)) == 10
-    answers = [(question, Wanted.answer) for question in rows[:5]]
-    assert choose_asked([*answers, *written[5:]], PROMPT, 1) == [*answers, written[5]]
 
 
 @pytest.mark.parametrize(

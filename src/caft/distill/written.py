@@ -94,9 +94,10 @@ def _read_file(teacher: FileTeacherConfig) -> dict[str, list[Rationale]]:
     wanted = "give a JSONL file with question_id and text"
     if not teacher.path:
         raise UserError(f"teacher.path is not set; {wanted}")
-    if not Path(teacher.path).is_file():
+    path = Path(teacher.path).expanduser()
+    if not path.is_file():
         raise UserError(f"teacher.path={teacher.path} is not a file; {wanted}")
-    rows = read_rationales(Path(teacher.path), f"file:{teacher.path}")
+    rows = read_rationales(path, f"file:{teacher.path}")
     if not rows:
         raise UserError(f"teacher.path={teacher.path} has no rows; {wanted}")
     return rows

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from caft.errors import UserError, first_line
 from caft.models.loading import quiet_transformers
+from caft.models.sources.folder import read_settings
 from caft.protocols import CausalLM
 
 if TYPE_CHECKING:
@@ -251,6 +252,12 @@ def refuse_other_base(folder: Path, base: BaseModel) -> None:
             f"the adapter in {folder} was trained on {name}, and the model is {base['id']}; "
             "choose that model, or another tuning.start_from"
         )
+
+
+def read_rank(folder: Path) -> int | None:
+    """The rank of the adapter in `folder`; None where its config has none."""
+    rank = read_settings(folder / ADAPTER_CONFIG).get("r")
+    return rank if isinstance(rank, int) else None
 
 
 def merge_adapter(model: PeftModel, dtype: torch.dtype) -> CausalLM:

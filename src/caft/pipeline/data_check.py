@@ -17,7 +17,7 @@ from caft.run_config import Until
 from caft.split import SplitResult
 from caft.text.prompts import Wanted
 from caft.tune.check import check_prompts, find_bare_start, refuse_unmeasured
-from caft.tune.examples import wanted_of
+from caft.tune.examples import choose_asked, wanted_of
 from caft.tune.stage import TrainingRows, TuneInputs, encode_rows, read_tuned, starting_student
 
 log = logging.getLogger(__name__)
@@ -114,20 +114,15 @@ def _tell_validation(work: TuneInputs, number: int) -> None:
     """Why a stage's validation accuracy is of fewer questions than the data has."""
     if not work.config.validate:
         return
-    from caft.tune.validation import choose_asked
-
-    wanted = [
-        (question, wanted_of(target, work.config.answer_target))
-        for question, target in work.validation.questions
-    ]
-    asked = choose_asked(wanted, work.prompt, work.config.validation_replies)
-    if len(asked) < len(wanted):
+    questions = work.validation.questions
+    asked = choose_asked(questions, work.prompt, work.config)
+    if len(asked) < len(questions):
         log.info(
             "tuning, stage %d: after an epoch %d of %s are asked, since written replies take long "
             "(tuning.validation_replies=%d)",
             number + 1,
             len(asked),
-            count_of(len(wanted), "validation question"),
+            count_of(len(questions), "validation question"),
             work.config.validation_replies,
         )
 

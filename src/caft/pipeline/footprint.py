@@ -9,12 +9,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from caft.models.adapters import read_rank
 from caft.models.config import tokens_of_a_pass
 from caft.pipeline.steps import asks_one_token, list_steps, scoring_of, steps_of, tunes
 from caft.run_config import RunConfig, Until
 from caft.store import StageKind
 from caft.teachers.config import LocalModelTeacherConfig
-from caft.tune.config import Adapter
+from caft.tune.config import Adapter, Select, TuningConfig
 
 BYTES = {"bfloat16": 2, "float32": 4}
 _PROGRAM = 0.8e9
@@ -199,16 +200,26 @@ def _of_tuning(config: RunConfig, shape: Shape, device: str, dtype: str, longest
     rows = tuning.batch_size * (longest or tuning.max_length or tuning.tokens_a_pass(device))
     tokens = min(tuning.tokens_a_pass(device), rows)
     activations = tokens * (kept * _of_layer(shape) + inputs) * BYTES[dtype]
+    # tuning.select=best copies weights into the host's memory, and divided ones on their device.
+    copied = BYTES["float32"] if tuning.select is Select.best else 0
     if tuning.adapter is Adapter.full:
         trained = (shape.parameters - shape.beside) / devices
         # What text never reaches has no gradient, and so no moments.
         unused = shape.beside * BYTES["float32"] / devices
         gathered = _gathered(config, shape) * 2 * BYTES["float32"]  # with its gradient
-        return float(trained * (_ADAM + BYTES[dtype]) + unused + gathered + activations)
+        copy = copied * shape.parameters / devices if device == "cpu" or trainer.shards else 0
+        return float(trained * (_ADAM + BYTES[dtype]) + unused + gathered + copy + activations)
     four_bits = tuning.adapter is Adapter.qlora
     weights = shape.parameters / devices * (_FOUR_BITS if four_bits else BYTES[dtype])
     gathered = _gathered(config, shape) * BYTES[dtype]
-    return float(weights + gathered + shape.adapter(tuning.lora.r) * _ADAM + activations)
+    state = _ADAM + (copied if device == "cpu" else 0)
+    return float(weights + gathered + shape.adapter(_rank_of(tuning)) * state + activations)
+
+
+def _rank_of(tuning: TuningConfig) -> int:
+    """That of the adapter which tuning starts from, or of new ones."""
+    start = tuning.start_from
+    return (start and read_rank(Path(start).expanduser())) or tuning.lora.r
 
 
 def _gathered(config: RunConfig, shape: Shape) -> int:

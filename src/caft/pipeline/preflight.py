@@ -57,6 +57,7 @@ from caft.text.prompts import Wanted, bracketed, write_prompt
 from caft.trainers.launched import find_launch, refuse_other_launch
 from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
+from caft.tune.config import LoraConfig
 from caft.tune.stage import starting_student
 
 AskedStage = ScoreInputs | CotInputs | SampleInputs | ReplyInputs
@@ -169,6 +170,11 @@ def list_idle(config: RunConfig) -> Iterator[str]:
         yield (
             "score.teacher_entropies has no effect, since nothing here uses entropy_gain; add "
             "score.estimators=[entropy_gain] or split.estimator=entropy_gain, or leave it out"
+        )
+    if tunes(config) and config.tuning.start_from and config.tuning.lora != LoraConfig():
+        yield (
+            "tuning.lora has no effect beside tuning.start_from, whose adapter has its own rank, "
+            "alpha, dropout and modules; leave it out"
         )
 
 

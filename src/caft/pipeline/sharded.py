@@ -37,7 +37,7 @@ def refuse_undivided(workspace: Workspace) -> None:
     """UserError for a model without layers, or one that a device must, and cannot, have whole."""
     if not (workspace.config.trainer.shards and tunes(workspace.config)):
         return
-    from caft.trainers.watching import layers_of
+    from caft.kernels.layers import layers_of
 
     student = workspace.student
     empty = build_empty(student.folder, student.config)

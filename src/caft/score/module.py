@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from caft.kernels.kv_cache import SharedPrefix
+from caft.kernels.layers import layers_of
 from caft.kernels.memory import memory_may_end
 from caft.kernels.packed_attention import packed_attention, runs_alone
 from caft.kernels.packing import Pack, compute_prefix, pack_groups, packed_logits
@@ -27,7 +28,7 @@ from caft.models.estimates import estimate_complexity
 from caft.models.generation import logits_not_finite
 from caft.protocols import CausalLM
 from caft.score.prepare import ScoringRow
-from caft.trainers.watching import PredictingModule, layers_of, watch_layers
+from caft.trainers.watching import PredictingModule, watch_layers
 
 # Bounds the logits of a pack, whatever the vocabulary: 50 MB of bfloat16 for 200,000 tokens.
 _MOST_ROWS = 128

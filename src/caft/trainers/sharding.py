@@ -6,7 +6,7 @@ device, as they are without it: their gradients are summed, and their fast layer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -18,11 +18,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map
 
 from caft.errors import UserError
+from caft.kernels.layers import layers_of
 from caft.models.config import Dtype
 from caft.models.student import Student
 from caft.protocols import CausalLM
 from caft.trainers.distributed import Ranks
-from caft.trainers.watching import layers_of
 
 Tree = TypeVar("Tree")
 
@@ -102,6 +102,17 @@ def divide_like(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(
         whole.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None
     )
+
+
+def copy_aside(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A copy of each in the host's memory, where devices have none to spare.
+
+    Own parts of divided weights stay on the device.
+    """
+    return {
+        name: w.detach().clone() if isinstance(w, DTensor) else w.detach().to("cpu", copy=True)
+        for name, w in weights.items()
+    }
 
 
 def read_norm(norm: torch.Tensor) -> float:

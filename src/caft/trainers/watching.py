@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Self
 
 from pytorch_lightning import LightningModule
-from torch import nn
 
+from caft.kernels.layers import layers_of
 from caft.protocols import CausalLM
 
 
@@ -59,9 +59,3 @@ def watch_layers(model: CausalLM, passed: Callable[[float], None]) -> Iterator[N
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def layers_of(model: CausalLM) -> list[nn.Module]:
-    """The decoder layers, in their order; none where the model has no list of them."""
-    stacks = (each for each in model.get_decoder().children() if isinstance(each, nn.ModuleList))
-    return list(next(stacks, ()))

@@ -13,7 +13,7 @@ from caft.protocols import Tokenizer
 from caft.records import Example, Question, Target
 from caft.text.config import PromptConfig
 from caft.tune.config import Select, TuningConfig
-from caft.tune.examples import wanted_of
+from caft.tune.examples import choose_asked
 
 OPEN, CLOSE = "\u27e6", "\u27e7"
 """The marks around the trained part of a rendered example."""
@@ -58,11 +58,7 @@ def refuse_unmeasured(
     keeps_best = config.select is Select.best
     if config.validation_replies or not (keeps_best or config.patience):
         return
-    # It imports torch, which would delay a run that is refused early.
-    from caft.tune.validation import choose_asked
-
-    wanted = [(question, wanted_of(target, config.answer_target)) for question, target in questions]
-    if not choose_asked(wanted, prompt, config.validation_replies):
+    if not choose_asked(questions, prompt, config):
         setting = "tuning.select=best" if keeps_best else f"tuning.patience={config.patience}"
         raise UserError(
             f"{setting} uses validation accuracy, but tuning.validation_replies is 0 and stage "

@@ -20,6 +20,14 @@ def explain_validation_memory(epoch: int) -> str:
     )
 
 
+def explain_copy_memory(epoch: int) -> str:
+    """What to do without if memory ran out in the copy of the best weights."""
+    return (
+        f"out of memory in the copy of the weights of epoch {epoch} that tuning.select=best keeps; "
+        "leave it out, or use tuning=lora or a smaller model"
+    )
+
+
 def explain_memory(
     config: TuningConfig, longest: int, step: int, steps: int, *, device: str
 ) -> str:

@@ -15,7 +15,7 @@ from caft.teachers.refusals import REASONING_TEACHERS, advise, count_reasons, li
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import OptionIds, PromptConfig
 from caft.text.prompts import Wanted, bracketed, write_prompt
-from caft.tune.config import AnswerTarget, Overlong, StageConfig
+from caft.tune.config import AnswerTarget, Overlong, StageConfig, TuningConfig
 
 log = logging.getLogger(__name__)
 
@@ -169,31 +169,57 @@ def wanted_of(target: Target, answer_target: AnswerTarget) -> Wanted:
     return Wanted.answer if answer_target is AnswerTarget.bare else Wanted.bracketed
 
 
+def choose_asked(
+    questions: Sequence[tuple[Question, Target]], prompt: PromptConfig, config: TuningConfig
+) -> list[tuple[Question, Target]]:
+    """The validation questions that are asked after an epoch.
+
+    They are all that are answered in one pass, and of the others at most
+    `tuning.validation_replies`: evenly chosen, and of every target its share.
+    """
+    written = [
+        place
+        for place, (question, target) in enumerate(questions)
+        if wanted_of(target, config.answer_target) is not Wanted.answer
+        or not answer_labels(question, prompt.option_ids)
+    ]
+    # A question's targets follow each other: every second place may be of one alone.
+    written.sort(key=lambda place: questions[place][1].name)
+    most = min(config.validation_replies, len(written))
+    left_out = set(written) - {written[n * len(written) // most] for n in range(most)}
+    return [item for place, item in enumerate(questions) if place not in left_out]
+
+
 def fit_to_length(
-    examples: Sequence[Example], max_length: int | None, overlong: Overlong
+    examples: Sequence[Example],
+    max_length: int | None,
+    overlong: Overlong,
+    context: int | None = None,
 ) -> tuple[list[Example], list[str]]:
-    """The rows that fit into `max_length` tokens, and the question ids of those that do not.
+    """The rows within `max_length` and the model's `context`, and the question ids of the others.
 
     Nothing is ever cut: the end of a row is its answer. A question is kept with all of its rows.
     UserError under the policy `refuse`, and if dropping leaves a class without any row.
     """
-    if max_length is None:
+    limit = min((limit for limit in (max_length, context) if limit), default=None)
+    if limit is None:
         return list(examples), []
-    long = [example for example in examples if example.length > max_length]
+    remedy = "use a model with a longer context" if limit == context else "raise tuning.max_length"
+    long = [example for example in examples if example.length > limit]
     if long and overlong is Overlong.refuse:
         longest = max(long, key=lambda example: example.length)
         raise UserError(
             f"question {longest.question_id} makes a training row of {longest.length} tokens, and "
-            f"{len(long) - 1} more exceed the {max_length} allowed; raise tuning.max_length or "
-            "set tuning.overlong=drop"
+            f"{len(long) - 1} more exceed the {limit} allowed; {remedy} or set "
+            "tuning.overlong=drop"
         )
     left_out = dict.fromkeys(example.question_id for example in long)
     kept = [example for example in examples if example.question_id not in left_out]
     emptied = {row.complexity for row in long} - {row.complexity for row in kept}
     if emptied:
         raise UserError(
-            f"every row of the class {', '.join(sorted(emptied))} is longer than the {max_length} "
-            "tokens allowed, and nothing of it would be trained; raise tuning.max_length"
+            f"every row of the class {', '.join(sorted(emptied))} is longer than the {limit} "
+            f"tokens allowed, and nothing of it would be trained; {remedy}"
         )
     return kept, list(left_out)
 

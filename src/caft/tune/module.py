@@ -25,11 +25,11 @@ from caft.models.adapters import compute_in_weights_dtype, keep_activations
 from caft.protocols import CausalLM
 from caft.signals import take_signals_back
 from caft.trainers.distributed import Ranks
-from caft.trainers.sharding import is_sharded, read_norm
+from caft.trainers.sharding import copy_aside, is_sharded, read_norm
 from caft.trainers.watching import StayingModule
 from caft.tune.batches import Step, TrainingPack, idle_pack
 from caft.tune.config import WHOLE, Part, Select, TuningConfig
-from caft.tune.error_text import explain_memory, explain_validation_memory
+from caft.tune.error_text import explain_copy_memory, explain_memory, explain_validation_memory
 from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
 from caft.tune.padding import pad_step
 from caft.tune.replay import FEWEST_STEPS, GraphRecorder, Replays, why_launched
@@ -90,6 +90,11 @@ class TuningModule(StayingModule):
         self.optimizer_state: dict[str, object] | None = None
         self.random_state: torch.Tensor | None = None
         self.replays: Replays | None = None
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best epoch's weights are kept here: undivided ones are written by one."""
+        return self.config.select is Select.best and (self.sharded or self.ranks.rank == 0)
 
     @cached_property
     def trained(self) -> dict[str, torch.nn.Parameter]:
@@ -154,8 +159,9 @@ class TuningModule(StayingModule):
             raise
         self.model.train()
         self._note(epoch, validation_accuracy=accuracy, validation_questions=questions)
-        if self.config.select is Select.best and best_epoch(self.curve) == epoch:
-            self.best = {name: w.detach().clone() for name, w in self.trained.items()}
+        if self.keeps_best and best_epoch(self.curve) == epoch:
+            with memory_may_end(partial(explain_copy_memory, epoch)):
+                self.best = copy_aside(self.trained)
         if is_out_of_patience(self.curve, self.config.patience):
             self.trainer.should_stop = True
 

@@ -32,6 +32,7 @@ from caft.tune.config import WHOLE, Adapter, Loss, Part, TuningConfig
 from caft.tune.draws import EVERY_ROW, Draws
 from caft.tune.examples import (
     TrainingPair,
+    choose_asked,
     encode_pair,
     fit_to_length,
     wanted_of,
@@ -316,18 +317,18 @@ def encode_rows(tuning: TuneInputs) -> TrainingRows:
 
     UserError if a row could not be trained as it should be, or is longer than allowed.
     """
-    tokenizer, answer_target = tuning.student.tokenizer, tuning.config.answer_target
+    tokenizer, config = tuning.student.tokenizer, tuning.config
     chat = uses_chat_template(tuning.prompt.style, tokenizer)
     end_id = end_of_turn(tokenizer, chat=chat)
     examples = [
-        encode_pair(pair, tuning.prompt, answer_target, tokenizer, chat=chat, end_id=end_id)
+        encode_pair(pair, tuning.prompt, config.answer_target, tokenizer, chat=chat, end_id=end_id)
         for pair in tuning.pairs
     ]
     check_examples(examples, tokenizer, end_id)
     if not chat:
         refuse_bare_start(examples, tokenizer)
-    limits = [limit for limit in (tuning.config.max_length, tuning.student.context) if limit]
-    kept, dropped = fit_to_length(examples, min(limits, default=None), tuning.config.overlong)
+    context = tuning.student.context
+    kept, dropped = fit_to_length(examples, config.max_length, config.overlong, context)
     return TrainingRows(weigh_rows(kept, tuning.weights, tuning.shares), dropped)
 
 
@@ -344,32 +345,23 @@ def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
 def _validation_set(tuning: TuneInputs) -> ValidationSet:
     from caft.models.reply_rules import ReplyRules
     from caft.models.thinking_cap import thinking_rules
-    from caft.tune.validation import ValidationSet, ask, choose_asked
+    from caft.tune.validation import ValidationSet, ask
 
     student, config, validation = tuning.student, tuning.config, tuning.validation
     tokenizer = student.tokenizer
     chat = uses_chat_template(tuning.prompt.style, tokenizer)
-    questions = [
-        (question, wanted_of(target, config.answer_target))
-        for question, target in validation.questions
-    ]
-    thinking = {
-        (question.id, wanted_of(target, config.answer_target))
-        for question, target in validation.questions
-        if target is Target.thinking
-    }
-    chosen = choose_asked(questions, tuning.prompt, config.validation_replies)
+    chosen = choose_asked(validation.questions, tuning.prompt, config)
     return ValidationSet(
         asked=tuple(
             ask(
                 question,
-                wanted,
+                wanted_of(target, config.answer_target),
                 tuning.prompt,
                 tokenizer,
                 chat=chat,
-                thinking=(question.id, wanted) in thinking,
+                thinking=target is Target.thinking,
             )
-            for question, wanted in chosen
+            for question, target in chosen
         ),
         prompt=tuning.prompt,
         tokens_a_pass=config.tokens_a_pass(student.device),

@@ -299,10 +299,9 @@ def _restore(module: TuningModule, state: _State, ranks: Ranks) -> None:
     _copy_weights(state["weights"], module)
     module.steps_done = state["steps"]
     module.curve = state["curve"]
-    if state["best"] is not None:
+    if module.keeps_best and state["best"] is not None:
         module.best = {
-            name: divide_like(w.to(module.model.device), module.trained[name])
-            for name, w in state["best"].items()
+            name: divide_like(w, module.trained[name]) for name, w in state["best"].items()
         }
     module.optimizer_state = _divide_moments(state["optimizer"], list(module.trained.values()))
     # Another number of devices than before: the first one's draws continue, new ones start fresh.

@@ -80,20 +80,6 @@ def ask(
     return AskedQuestion(question, wanted, encoded.prompt_ids, gold)
 
 
-def choose_asked(
-    questions: Sequence[tuple[Question, Wanted]], config: PromptConfig, most_replies: int
-) -> list[tuple[Question, Wanted]]:
-    """All that are answered in one pass, and at most `most_replies` others, evenly chosen."""
-    written = [
-        place
-        for place, (question, wanted) in enumerate(questions)
-        if wanted is not Wanted.answer or not answer_labels(question, config.option_ids)
-    ]
-    most = min(most_replies, len(written))
-    left_out = set(written) - {written[n * len(written) // most] for n in range(most)}
-    return [item for place, item in enumerate(questions) if place not in left_out]
-
-
 def count_correct(
     model: CausalLM,
     tokenizer: Tokenizer,
