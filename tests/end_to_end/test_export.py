@@ -18,11 +18,10 @@ import yaml
 from caft.__main__ import main
 from caft.export import configs, tools
 from caft.export.__main__ import describe_export
-from caft.export.write import Exported, _count_weighed
+from caft.export.write import Exported
 from caft.models.config import Dtype, TinyModelConfig
 from caft.models.loading import _quantised, load_tokenizer
-from caft.records import Target
-from caft.tune.config import MethodConfig, Schedule, Select, StageConfig, TuningConfig
+from caft.tune.config import Loss
 
 TOOLS = ("trl", "axolotl", "llama_factory", "ms_swift", "messages")
 # docs.axolotl.ai/docs/config-reference.html: the type of each key that is written.
@@ -232,36 +231,9 @@ def trl_quantisation(adapter: str, dtype: str, make: Callable[..., Any]) -> Any:
 def test_counts_of_classes_and_draws_read_as_those_of_rows() -> None:
     counts = {"easy": 12_000, "hard": 999}
     part = Exported("stage1.jsonl", 12_999, counts, {}, 5_000, 5_000, 0, 0, counts)
-    told = describe([part])
+    told = [*describe_export([part], "trl", tools.TOOLS["trl"], Path("out"), Loss.ce)]
     assert told[0].startswith("stage1.jsonl: 12,999 rows (12,000 easy, 999 hard), 5,000 prompt")
     assert told[1].startswith("  an epoch of the run drew 12,000 easy, 999 hard; trl")
-
-
-def describe(
-    parts: list[Exported], epochs: int = 3, *, tool: str = "trl", rescore: Any = False, **dials: Any
-) -> list[str]:
-    stage = StageConfig(targets={"easy": Target.answer}, epochs=epochs, rescore=rescore)
-    config: Any = SimpleNamespace(
-        tuning=TuningConfig(**dials), method=MethodConfig(name="m", stages=[stage])
-    )
-    return [*describe_export(parts, tool, tools.TOOLS[tool], Path("out"), config)]
-
-
-def test_what_the_run_does_otherwise_over_its_epochs_is_told() -> None:
-    assert len(describe([])) == 1  # where to go on
-    (course, _) = describe([], rescore="epoch")
-    assert course.endswith("rescore=epoch; trl begins it anew in each")
-    assert len(describe([], rescore="epoch", schedule=Schedule.constant)) == 1
-    assert len(describe([], rescore="epoch", schedule=Schedule.constant, warmup_steps=1)) == 2
-    (best, _) = describe([], select=Select.best, patience=2)
-    assert best.startswith("the run has tuning.select=best and tuning.patience=2; trl trains all")
-    assert len(describe([], 1, select=Select.best)) == 1
-    assert len(describe([], tool="messages", rescore="epoch", select=Select.best)) == 1
-
-
-def test_weights_that_are_all_equal_are_none() -> None:
-    assert _count_weighed([2.0, 2.0]) == 0
-    assert _count_weighed([1.0, 2.0, 0.5]) == 2
 
 
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(

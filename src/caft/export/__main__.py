@@ -24,7 +24,7 @@ from caft.subcommands import make_parser, run_command
 if TYPE_CHECKING:
     from caft.export.tools import Tool
     from caft.export.write import Exported
-    from caft.run_config import RunConfig
+    from caft.tune.config import Loss
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.export") -> int:
@@ -67,12 +67,12 @@ def _export(folder: Path, name: str, out: Path | None) -> None:
         refuse_filled(out)
     run = open_run(folder)
     parts = write_export(run, name, TOOLS[name], out)
-    for line in describe_export(parts, name, TOOLS[name], out, run.config):
+    for line in describe_export(parts, name, TOOLS[name], out, run.config.tuning.loss):
         tell(line)
 
 
 def describe_export(
-    parts: Sequence[Exported], name: str, tool: Tool, out: Path, config: RunConfig
+    parts: Sequence[Exported], name: str, tool: Tool, out: Path, loss: Loss
 ) -> Iterator[str]:
     """The lines about each stage, about what the tool does otherwise, and the command to run."""
     for part in parts:
@@ -93,8 +93,8 @@ def describe_export(
         if part.draws:
             drawn = ", ".join(f"{count:,} {name}" for name, count in part.draws.items())
             yield f"  an epoch of the run drew {drawn}; {name} trains all of the rows every epoch"
-    if tool.command:
-        yield from _tell_of_training(name, config)
+    if tool.command and loss is not loss.ce:
+        yield f"the run's loss is {loss.value}; the config for {name} has plain cross-entropy (ce)"
     teachers = sorted({teacher for part in parts for teacher in part.by_teacher})
     if teachers:
         yield f"rationales are from {', '.join(teachers)}: the terms of their source apply"
@@ -103,31 +103,6 @@ def describe_export(
     )
     how = " && ".join(filter(None, commands))
     yield f"{out}" + (f"; there: {how}" if how else "")
-
-
-def _tell_of_training(name: str, config: RunConfig) -> Iterator[str]:
-    """What the tool `name` does otherwise in training, whatever its rows are."""
-    from caft.tune.config import Schedule, Select
-
-    tuning, method = config.tuning, config.method
-    if tuning.loss is not tuning.loss.ce:
-        loss = tuning.loss.value
-        yield f"the run's loss is {loss}; the config for {name} has plain cross-entropy (ce)"
-    changes = tuning.schedule is not Schedule.constant or tuning.warmup_steps
-    if changes and any(method.part(number).epochs > 1 for number in range(len(method.stages))):
-        yield (
-            "the run's learning rate takes one course over all epochs of a stage with "
-            f"rescore=epoch; {name} begins it anew in each"
-        )
-    given = [
-        *(["tuning.select=best"] if tuning.select is Select.best else []),
-        *([f"tuning.patience={tuning.patience}"] if tuning.patience else []),
-    ]
-    if given and any(stage.epochs > 1 for stage in method.stages):
-        yield (
-            f"the run has {' and '.join(given)}; {name} trains all epochs and keeps the weights of "
-            "the last"
-        )
 
 
 if __name__ == "__main__":

@@ -131,14 +131,9 @@ def _write_stage(
         prompt_tokens=sum(len(row.example.prompt_ids) for row in rows),
         completion_tokens=sum(len(row.example.completion_ids) for row in rows),
         other_tokens=sum(not keeps_tokens(tool, row, tokenizer) for row in rows),
-        weighed=_count_weighed([row.example.weight for row in rows]),
+        weighed=sum(row.example.weight != 1 for row in rows),
         draws=dict(run.config.method.stages[stage.number - 1].draw),
     )
-
-
-def _count_weighed(weights: Sequence[float]) -> int:
-    """Weights that are all equal change nothing."""
-    return sum(weight != 1 for weight in weights) if len(set(weights)) > 1 else 0
 
 
 def _describe_row(row: Row, run: FinishedRun, stage: StagePlan) -> dict[str, object]:
