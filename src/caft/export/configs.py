@@ -287,8 +287,3 @@ def _write_value(value: object) -> str:
     # YAML 1.1 reads 1e-05 as a text: it wants a point.
     exponent = isinstance(value, float) and "e" in text and "." not in text
     return text.replace("e", ".0e", 1) if exponent else text
-
-
-def configure_nothing(plan: Plan) -> dict[str, str]:  # noqa: ARG001
-    """For rows alone."""
-    return {}

@@ -49,7 +49,7 @@ def refuse_filled(out: Path) -> None:
 def write_export(run: FinishedRun, name: str, tool: Tool, out: Path) -> list[Exported]:
     """Write the folder `out`; UserError if it cannot be written or a reply is no message."""
     plan = make_plan(run)
-    if not tool.files(plan) and not plan.chat:
+    if not tool.command and not plan.chat:
         raise UserError(
             f"the prompts of the run in {run.folder} are completions, not chats (the model has no "
             "chat template, or dataset.prompt.style=completion); give --to trl or another tool"
