@@ -18,10 +18,11 @@ import yaml
 from caft.__main__ import main
 from caft.export import configs, tools
 from caft.export.__main__ import describe_export
-from caft.export.write import Exported
+from caft.export.write import Exported, count_weighed
 from caft.models.config import Dtype, TinyModelConfig
 from caft.models.loading import _quantised, load_tokenizer
-from caft.tune.config import Loss
+from caft.records import Target
+from caft.tune.config import MethodConfig, Rescore, Schedule, Select, StageConfig, TuningConfig
 
 TOOLS = ("trl", "axolotl", "llama_factory", "ms_swift", "messages")
 # docs.axolotl.ai/docs/config-reference.html: the type of each key that is written.
@@ -231,9 +232,40 @@ def trl_quantisation(adapter: str, dtype: str, make: Callable[..., Any]) -> Any:
 def test_counts_of_classes_and_draws_read_as_those_of_rows() -> None:
     counts = {"easy": 12_000, "hard": 999}
     part = Exported("stage1.jsonl", 12_999, counts, {}, 5_000, 5_000, 0, 0, counts)
-    told = [*describe_export([part], "trl", tools.TOOLS["trl"], Path("out"), Loss.ce)]
+    told = [*describe_export([part], "trl", tools.TOOLS["trl"], Path("out"), ())]
     assert told[0].startswith("stage1.jsonl: 12,999 rows (12,000 easy, 999 hard), 5,000 prompt")
     assert told[1].startswith("  an epoch of the run drew 12,000 easy, 999 hard; trl")
+
+
+def test_equal_weights_change_nothing_and_are_not_told() -> None:
+    assert count_weighed([2.0, 2.0, 2.0]) == 0
+    assert count_weighed([1.0, 2.0, 1.0, 3.0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("stage", "tuning", "told"),
+    [
+        ({"epochs": 3, "rescore": Rescore.epoch}, {}, ["one schedule over all epochs"]),
+        ({"epochs": 3, "rescore": Rescore.epoch}, {"schedule": Schedule.constant}, []),
+        (
+            {"epochs": 3, "rescore": Rescore.epoch},
+            {"schedule": Schedule.constant, "warmup_steps": 2},
+            ["one schedule over all epochs"],
+        ),
+        ({"epochs": 3}, {}, []),
+        ({"epochs": 3}, {"select": Select.best}, ["keeps the last"]),
+        ({"epochs": 3}, {"patience": 1}, ["keeps the last"]),
+        ({"epochs": 1}, {"select": Select.best}, []),
+    ],
+)
+def test_epochs_that_a_tool_trains_otherwise_are_told(
+    stage: dict[str, Any], tuning: dict[str, Any], told: list[str]
+) -> None:
+    stages = [StageConfig(targets={"easy": Target.answer}, **stage)]
+    method = MethodConfig(name="mine", stages=stages)
+    lines = [*configs.list_differences("trl", method, TuningConfig(**tuning))]
+    assert len(lines) == len(told)
+    assert all(words in line for words, line in zip(told, lines, strict=True))
 
 
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
@@ -307,6 +339,7 @@ def test_settings_that_a_tool_would_read_otherwise_are_its_own_or_told(
     settings = {"schedule": "constant", "warmup_steps": 3, "loss": "dft", "start_from": "before"}
     config["tuning"] |= settings
     config["model"]["dtype"] = "float32"
+    config["method"]["stages"][0]["weights"] = {"easy": 2.0, "middle": 2.0}
     (run / ".hydra/config.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(tmp_path)
     plan = json.loads((export(run, "trl", tmp_path / "trl") / "export.json").read_text())
@@ -316,7 +349,9 @@ def test_settings_that_a_tool_would_read_otherwise_are_its_own_or_told(
     assert plan["model"]["dtype"] == "float32"
     assert 'dtype=MODEL["dtype"]' in script
     assert plan["tuning"]["start_from"] == str(tmp_path / "before")
-    assert "loss is dft; the config for trl has plain cross-entropy" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "loss is dft; the config for trl has plain cross-entropy" in told
+    assert "does not read the weight" not in told
     axolotl = export(run, "axolotl", tmp_path / "axolotl")
     stage = yaml.safe_load((axolotl / "stage1.yaml").read_text())
     assert stage["lora_model_dir"] == str(tmp_path / "before")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from caft.engines.config import ServerEngineConfig
 from caft.engines.open import open_engine
 from caft.errors import UserError
-from caft.evaluate.gate import GateInputs, GateRow, refuse_disagreement, share_of
+from caft.evaluate.gate import GateInputs, GateRow, refuse_disagreement
 from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
 from caft.records import Question, WrittenReply
@@ -86,7 +87,8 @@ def test_a_server_with_our_weights_passes_once_and_one_with_others_does_not(
             config = ServerEngineConfig(base_url=server.base_url, model=name)
             replies = asked(own, engine=open_engine(config, own))
             gate = GateInputs(replies=replies, questions=4)
-            shares[name] = share_of(gate.read(store.obtain(gate).folder))
+            rows = gate.read(store.obtain(gate).folder)
+            shares[name] = fmean(row.same_answer for row in rows)
         before = len(server.bodies)
         again = GateInputs(replies=asked(own, engine=open_engine(config, own)), questions=4)
         assert store.obtain(again).cached

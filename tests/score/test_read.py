@@ -93,11 +93,11 @@ def test_the_gold_label_of_a_row_whose_last_label_was_not_asked_for() -> None:
 
 
 def test_a_token_that_is_no_label_is_shown_as_it_is_written() -> None:
-    said = NextToken("closed", JANE, {})
+    said = NextToken("closed", JANE, {"answer_entropy": 0.5})
     assert read_answers([ROW], [CLOSED], {"closed": said}, {}, TOKENIZER) == [
         AnswerScore(
             question_id="closed", predicted="Jane", valid=False, correct=False,
-            estimates={"gold_cross_entropy": None},
+            estimates={"answer_entropy": 0.5, "gold_cross_entropy": None},
         )
     ]  # fmt: skip
 
@@ -111,6 +111,7 @@ def test_a_token_that_is_no_label_is_shown_as_it_is_written() -> None:
         (["a\r", "b"], slice(0, 1)),
         (["\r\ra", "b"], slice(0, 2)),
         (["a\nb", "c"], slice(0, 1)),
+        (["a", "b\n", "c"], slice(0, 2)),
         (["\n"], slice(1, 1)),
         ([], slice(0, 0)),
     ],

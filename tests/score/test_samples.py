@@ -18,6 +18,7 @@ from caft.score.samples import estimate_samples, largest_agreement
 from caft.score.stage import SampleInputs
 from caft.store import Store
 from caft.text.config import PromptConfig
+from caft.text.parsing import answers_agree
 from caft.trainers.config import TrainerConfig
 from caft.trainers.replies import ReplyModule
 
@@ -39,7 +40,8 @@ def test_both_estimates_by_hand() -> None:
         *replies("wrong", ("7", True), ("9", False), ("9", False), (None, False)),
         *replies("mute", (None, False), (None, False), (None, False), (None, False)),
     ]
-    assert estimate_samples(rows) == {
+    questions = [Question(id=name, text="", gold_text="7") for name in ("sure", "wrong", "mute")]
+    assert estimate_samples(rows, questions) == {
         "answer_frequency": {"sure": 1.0, "wrong": 0.5, "mute": 0.0},
         "pass_rate": {"sure": 1.0, "wrong": 0.25, "mute": 0.0},
     }
@@ -70,7 +72,7 @@ def test_drawn_answers_are_grouped_as_their_question_is_graded() -> None:
     ],
 )
 def test_answers_that_agree_are_one_answer(answers: list[str | None], most: int) -> None:
-    assert largest_agreement(answers) == most
+    assert largest_agreement(answers, answers_agree) == most
 
 
 QUESTIONS = [

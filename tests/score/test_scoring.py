@@ -19,12 +19,11 @@ from caft.models.encoding import end_of_turn
 from caft.models.reply_rules import ReplyRules
 from caft.models.sources.tiny import make_config
 from caft.models.sources.tiny_tokenizers import make_tokenizer
-from caft.records import AnswerScore, Question, WrittenReply
+from caft.records import AnswerScore, Question
 from caft.score.module import NextToken, ScoringModule, plan_scoring
 from caft.score.prepare import ScoringRow, prepare_rows
-from caft.score.read import answer_span, estimate_answer, read_answers, without_end
+from caft.score.read import read_answers, without_end
 from caft.text.config import PromptConfig, PromptStyle
-from caft.text.parsing import first_line
 from caft.text.prompts import Wanted
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
@@ -349,39 +348,6 @@ def test_the_spread_of_every_written_token_is_that_of_a_plain_loop(
     )
 
 
-def test_the_entropies_of_an_answer_are_those_of_its_own_tokens() -> None:
-    # "\n", " 4", "2", "\n", "Question": the answer is 42, its entropies 0.5 and 0.25.
-    reply = WrittenReply("q", "", 5, [1, 2, 3, 4, 5], [3.0, 0.5, 0.25, 2.0, 4.0],
-                         [0.1, 0.8, 0.9, 0.2, 0.1], [0.0, 0.7, 0.8, 0.1, 0.0])  # fmt: skip
-    span = answer_span(["\n", " 4", "2", "\n", "Question"])
-    assert span == slice(1, 3)
-    assert estimate_answer(reply, span) == {
-        "answer_entropy": 0.5, "top1_probability": 0.8, "top1_margin": 0.7,
-        "answer_mean_entropy": 0.375, "answer_sum_entropy": 0.75,
-    }  # fmt: skip
-    assert estimate_answer(reply, answer_span(["\n", " ", "", " ", "\n"])) == {}
-
-
-@pytest.mark.parametrize(
-    ("pieces", "span"),
-    [
-        (["42"], slice(0, 1)),
-        (["4", "2\n", "x"], slice(0, 2)),
-        (["\n4", "2", "\n"], slice(0, 2)),
-        (["4", "\nQ", "2"], slice(0, 1)),
-        ([], slice(0, 0)),
-    ],
-)
-def test_where_an_answer_ends(pieces: list[str], span: slice) -> None:
-    assert answer_span(pieces) == span
-
-
-def test_an_end_token_is_no_word_of_the_reply() -> None:
-    reply = WrittenReply("q", "so", 2, [7, 9], [0.5, 0.1], [0.6, 0.9], [0.2, 0.8])
-    assert without_end(reply, [9]) == WrittenReply("q", "so", 2, [7], [0.5], [0.6], [0.2])
-    assert without_end(reply, [7]) == reply
-
-
 def test_a_model_may_decline_and_declining_is_one_more_reply(student: tuple[Any, Any]) -> None:
     _, tokenizer = student
     config = PromptConfig(style=CHAT)
@@ -403,22 +369,6 @@ def test_free_text_of_a_base_model_without_a_template(tmp_path: Path) -> None:
     assert free.estimates["answer_entropy"] is not None
 
 
-def test_a_token_that_is_no_label_is_invalid_and_wrong() -> None:
-    tokenizer = make_tokenizer(Architecture.qwen2)
-    row = prepare_rows(QUESTIONS[:1], PromptConfig(), tokenizer, [])[0]
-    other = tokenizer.convert_tokens_to_ids("Z")
-    said = {"q0": NextToken("q0", other, {"answer_entropy": 0.5})}
-    assert read_answers([row], QUESTIONS, said, {}, tokenizer) == [
-        AnswerScore(
-            question_id="q0",
-            predicted="Z",
-            valid=False,
-            correct=False,
-            estimates={"answer_entropy": 0.5, "gold_cross_entropy": None},
-        )
-    ]
-
-
 def test_the_right_and_the_wrong_label() -> None:
     tokenizer = make_tokenizer(Architecture.qwen2)
     row = prepare_rows(QUESTIONS[:1], PromptConfig(), tokenizer, [])[0]
@@ -427,11 +377,3 @@ def test_the_right_and_the_wrong_label() -> None:
         for token in row.label_ids
     ]
     assert [(each.predicted, each.correct) for each in read] == [("A", True), ("B", False)]
-
-
-@pytest.mark.parametrize(
-    ("reply", "line"),
-    [("\n Jane Austen \nQuestion:", "Jane Austen"), ("", ""), (" \n ", ""), ("x", "x")],
-)
-def test_a_free_answer_is_the_first_line(reply: str, line: str) -> None:
-    assert first_line(reply) == line

@@ -21,7 +21,7 @@ import wandb
 from caft.errors import UserError
 from caft.trainers.config import CsvLoggerConfig, WandbLoggerConfig, WandbMode
 from caft.trainers.loggers import check_logger, list_commands, open_logger
-from caft.trainers.tracker import Product, RunIdentity
+from caft.trainers.tracker import Product, RunIdentity, RunLogger, default_variable
 from caft.trainers.wandb_logger import WandbRunLogger, clean_project, make_tags
 from caft.trainers.wandb_login import check_wandb, wandb_mode
 
@@ -69,6 +69,31 @@ def test_csv_takes_final_numbers_that_no_step_had(tmp_path):
     rows = read_metrics(tmp_path)
     assert [row["accuracy"] for row in rows if row["accuracy"]] == ["0.75"]
     assert len([row for row in rows if row["train/loss"]]) == 3
+
+
+class FullDisk(RunLogger):
+    """Takes nothing but its end; knows how often it was asked."""
+
+    asked = 0
+    status: int | None = None
+
+    def log_table(self, name: str, rows: Any) -> None:
+        self.asked += 1
+        raise OSError("No space left")
+
+    def finish(self, status: int) -> None:
+        self.status = status
+
+
+def test_after_its_first_failure_a_logger_gets_nothing_but_the_end(tmp_path, caplog):
+    with open_logger(CsvLoggerConfig(), RunIdentity(name="x", folder=tmp_path)) as logger:
+        logger.inner = full = FullDisk()
+        logger.log_summary({})
+        assert logger.works
+        for _ in range(3):
+            logger.log_table("scores", [])
+    assert (full.asked, full.status, logger.works) == (1, 0, False)
+    assert [each.message.endswith("OSError: No space left") for each in caplog.records] == [True]
 
 
 # W&B: nothing here reaches a network, and a question would fail the test for want of a terminal.
@@ -234,6 +259,14 @@ def test_tables_products_and_config_arrive_as_values(tmp_path, bare_home):
     (run,) = records_of(tmp_path / "run", "run")
     config = run["config"]["update"]
     assert (config["model"], config["stages"]) == ({"kind": "tiny"}, [{"epochs": 2}])
+
+
+def test_a_variable_is_only_set_where_it_is_not(monkeypatch):
+    monkeypatch.delenv("CAFT_FREE", raising=False)
+    monkeypatch.setenv("CAFT_TAKEN", "mine")
+    with default_variable("CAFT_FREE", "1"), default_variable("CAFT_TAKEN", "1"):
+        assert (os.environ["CAFT_FREE"], os.environ["CAFT_TAKEN"]) == ("1", "mine")
+    assert (os.environ.get("CAFT_FREE"), os.environ["CAFT_TAKEN"]) == (None, "mine")
 
 
 def test_tags_fit_into_what_wandb_takes():

@@ -94,7 +94,7 @@ def test_padding_changes_neither_loss_nor_gradients(
 ) -> None:
     model = make_model(full=full, **settings)
     step = make_step(make_rows(9), 60)
-    padded = pad_step(step, 9)
+    padded = pad_step(step, 9, lambda shape: shape)
     assert len(step.packs) > 2
     assert all(item.pack.input_ids.shape[1] == 64 for item in padded.packs)
     assert [item.tokens for item in padded.packs] == [item.tokens for item in step.packs]
@@ -254,7 +254,7 @@ def test_nothing_is_recorded_where_a_pass_does_not_reach_a_weight(reached: int) 
     launched, replayed = (
         torch.optim.AdamW(each, lr=0.1, weight_decay=0.5) for each in (twins, weights)
     )
-    item = pad_step(make_step(make_rows(2), 60), 2).packs[0]
+    item = pad_step(make_step(make_rows(2), 60), 2, lambda shape: shape).packs[0]
 
     def run_over(parameters: list[torch.nn.Parameter]) -> Run:
         def run(_item: TrainingPack) -> torch.Tensor:

@@ -94,11 +94,6 @@ class GateInputs:
         return read_table(folder / _TABLE, GateRow)
 
 
-def share_of(rows: Sequence[GateRow]) -> float:
-    """The share of equal answers."""
-    return sum(row.same_answer for row in rows) / len(rows)
-
-
 def refuse_disagreement(rows: Sequence[GateRow], bound: float, *, engine: str, whose: str) -> None:
     """UserError if fewer answers than `bound` are equal; `whose` is the base or the tuned model."""
     same = sum(row.same_answer for row in rows)
@@ -110,7 +105,7 @@ def refuse_disagreement(rows: Sequence[GateRow], bound: float, *, engine: str, w
         len(rows),
         sum(row.same_reply for row in rows),
     )
-    if share_of(rows) >= bound:
+    if same / len(rows) >= bound:
         return
     first = next(row for row in rows if not row.same_answer)
     raise UserError(

@@ -79,20 +79,16 @@ class ReplyInputs(AskedStudent):
         """What the prompts ask for; None if they ask for neither."""
         return self.thinking if self.wanted is Wanted.rationale else None
 
-    def refuse_mode(self) -> None:
-        """UserError if the model is asked to think and cannot, or what it cannot do is bounded."""
+    def check(self) -> None:
+        """UserError for a mode that the model lacks, no tokens left, or an engine's other model.
+
+        Loads no model.
+        """
         tokenizer, cap = self.student.tokenizer, self.max_thinking_tokens
         if self.asked_to_think:
             refuse_thinking(tokenizer, "evaluation.thinking", chat=self.chat)
         if cap is not None:
             refuse_idle_cap(tokenizer, f"evaluation.max_thinking_tokens={cap}", chat=self.chat)
-
-    def check(self) -> None:
-        """UserError as `refuse_mode`, where no tokens are left, or for an engine's other model.
-
-        Loads no model.
-        """
-        self.refuse_mode()
         lengths = {name: len(ids) for name, ids in self.prompts}
         thinking = self.thinking_rules(self.max_thinking_tokens)
         most = self.max_new_tokens + (thinking.most_tokens if thinking else 0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,6 @@ from caft.subcommands import make_parser, run_command
 if TYPE_CHECKING:
     from caft.export.tools import Tool
     from caft.export.write import Exported
-    from caft.tune.config import Loss
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.export") -> int:
@@ -59,6 +58,7 @@ def _export(folder: Path, name: str, out: Path | None) -> None:
     if name not in TOOLS:
         near = did_you_mean(name, TOOLS)
         raise UserError(f"--to is {name}; give one of {', '.join(TOOLS)}{near}")
+    from caft.export.configs import list_differences
     from caft.export.finished_run import open_run
     from caft.export.write import refuse_filled, write_export
 
@@ -66,15 +66,17 @@ def _export(folder: Path, name: str, out: Path | None) -> None:
     if folder.is_dir():
         refuse_filled(out)
     run = open_run(folder)
-    parts = write_export(run, name, TOOLS[name], out)
-    for line in describe_export(parts, name, TOOLS[name], out, run.config.tuning.loss):
+    tool, config = TOOLS[name], run.config
+    parts = write_export(run, name, tool, out)
+    differences = list_differences(name, config.method, config.tuning) if tool.command else ()
+    for line in describe_export(parts, name, tool, out, differences):
         tell(line)
 
 
 def describe_export(
-    parts: Sequence[Exported], name: str, tool: Tool, out: Path, loss: Loss
+    parts: Sequence[Exported], name: str, tool: Tool, out: Path, differences: Iterable[str]
 ) -> Iterator[str]:
-    """The lines about each stage, about what the tool does otherwise, and the command to run."""
+    """The lines about each stage, the `differences` of its training, and the command to run."""
     for part in parts:
         classes = ", ".join(f"{count:,} {name}" for name, count in part.by_class.items())
         yield (
@@ -93,8 +95,7 @@ def describe_export(
         if part.draws:
             drawn = ", ".join(f"{count:,} {name}" for name, count in part.draws.items())
             yield f"  an epoch of the run drew {drawn}; {name} trains all of the rows every epoch"
-    if tool.command and loss is not loss.ce:
-        yield f"the run's loss is {loss.value}; the config for {name} has plain cross-entropy (ce)"
+    yield from differences
     teachers = sorted({teacher for part in parts for teacher in part.by_teacher})
     if teachers:
         yield f"rationales are from {', '.join(teachers)}: the terms of their source apply"

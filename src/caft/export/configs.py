@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caft.tune.config import Adapter, Schedule, TuningConfig
+from caft.tune.config import Adapter, Loss, MethodConfig, Schedule, Select, TuningConfig
 
 _Settings = dict[str, object]
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -245,6 +245,26 @@ def name_schedule(tuning: TuningConfig) -> str:
     return "constant_with_warmup" if constant else tuning.schedule.value
 
 
+def list_differences(name: str, method: MethodConfig, tuning: TuningConfig) -> Iterator[str]:
+    """A line for whatever of a run's training the config for the tool `name` does not repeat."""
+    if tuning.loss is not Loss.ce:
+        loss = tuning.loss.value
+        yield f"the run's loss is {loss}; the config for {name} has plain cross-entropy (ce)"
+    stages = range(len(method.stages))
+    by_epoch = any(method.part(number).epochs > 1 for number in stages)
+    if by_epoch and (tuning.warmup_steps or tuning.schedule is not Schedule.constant):
+        yield (
+            "the run's learning rate has one schedule over all epochs of a stage with "
+            f"rescore=epoch; {name} begins it anew in each"
+        )
+    chosen = tuning.select is Select.best or tuning.patience is not None
+    if chosen and any(stage.epochs > 1 for stage in method.stages):
+        yield (
+            "the run chooses the epoch that ends a stage (tuning.select=best or tuning.patience); "
+            f"{name} trains all of them and keeps the last"
+        )
+
+
 def _yaml_files(
     plan: Plan, command: str, configure: Callable[[StagePlan], _Settings]
 ) -> dict[str, str]:
@@ -267,8 +287,3 @@ def _write_value(value: object) -> str:
     # YAML 1.1 reads 1e-05 as a text: it wants a point.
     exponent = isinstance(value, float) and "e" in text and "." not in text
     return text.replace("e", ".0e", 1) if exponent else text
-
-
-def configure_nothing(plan: Plan) -> dict[str, str]:  # noqa: ARG001
-    """For rows alone."""
-    return {}

@@ -18,7 +18,6 @@ from caft.export.configs import (
     configure_axolotl,
     configure_llama_factory,
     configure_ms_swift,
-    configure_nothing,
     configure_trl,
 )
 from caft.export.rows import Row, begins_with_bos
@@ -32,9 +31,8 @@ _Settings = dict[str, object]
 class Tool:
     """A tool that tunes. `command` starts its stages, inside the folder of the export.
 
-    `files` are its configs by name. `tokens` are those that it makes of a row: as one text where
-    None is given. `writes_tokens`: it gets a second file a stage, of token ids. `adds_nothing`: its
-    tokenizer writes no BOS.
+    `files` are its configs by name. `writes_tokens`: it gets a second file a stage, of token ids.
+    `adds_nothing`: it tokenises prompt and completion each by itself, and writes no BOS.
     """
 
     files: Callable[[Plan], dict[str, str]]
@@ -42,7 +40,6 @@ class Tool:
     as_messages: bool = False
     writes_tokens: bool = False
     adds_nothing: bool = False
-    tokens: Callable[[Row, Tokenizer], _Ids] | None = None
 
 
 def write_row(row: Row, tokenizer: Tokenizer, *, as_messages: bool, bos: bool) -> _Settings:
@@ -71,11 +68,13 @@ def keeps_tokens(tool: Tool, row: Row, tokenizer: Tokenizer) -> bool:
     A chat is compared as the text that the model's own template makes of it; what follows the
     end-of-turn token is in no reply that the run trained.
     """
+    if tool.writes_tokens:
+        return True
     if tool.as_messages and row.turns:
         turns = [{"role": role, "content": text} for role, text in row.turns]
         whole = tokenizer.apply_chat_template(turns, tokenize=False)
         return str(whole).rstrip() == f"{row.prompt}{row.completion}".rstrip()
-    made = (tool.tokens or _joined)(row, tokenizer)
+    made = (_apart if tool.adds_nothing else _joined)(row, tokenizer)
     return tuple(map(tuple, made)) == (row.example.prompt_ids, row.example.completion_ids)
 
 
@@ -95,10 +94,6 @@ def _apart(row: Row, tokenizer: Tokenizer) -> _Ids:
     return made[0], made[1]
 
 
-def _given(row: Row, tokenizer: Tokenizer) -> _Ids:  # noqa: ARG001
-    return row.example.prompt_ids, row.example.completion_ids
-
-
 def _without_bos(text: str, tokenizer: Tokenizer) -> str:
     return text.removeprefix(tokenizer.bos_token or "") if begins_with_bos(tokenizer) else text
 
@@ -110,15 +105,13 @@ TOOLS: dict[str, Tool] = {
         command="axolotl train {stage}.yaml",
         writes_tokens=True,
         adds_nothing=True,
-        tokens=_given,
     ),
     "llama_factory": Tool(
         files=configure_llama_factory,
         command="llamafactory-cli train {stage}.yaml",
         adds_nothing=True,
-        tokens=_apart,
     ),
     "ms_swift": Tool(files=configure_ms_swift, command="sh train.sh", as_messages=True),
-    "messages": Tool(files=configure_nothing, command="", as_messages=True),
+    "messages": Tool(files=lambda _plan: {}, command="", as_messages=True),
 }
 """By the name that `--to` takes."""

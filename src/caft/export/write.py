@@ -49,7 +49,7 @@ def refuse_filled(out: Path) -> None:
 def write_export(run: FinishedRun, name: str, tool: Tool, out: Path) -> list[Exported]:
     """Write the folder `out`; UserError if it cannot be written or a reply is no message."""
     plan = make_plan(run)
-    if not tool.files(plan) and not plan.chat:
+    if not tool.command and not plan.chat:
         raise UserError(
             f"the prompts of the run in {run.folder} are completions, not chats (the model has no "
             "chat template, or dataset.prompt.style=completion); give --to trl or another tool"
@@ -131,9 +131,14 @@ def _write_stage(
         prompt_tokens=sum(len(row.example.prompt_ids) for row in rows),
         completion_tokens=sum(len(row.example.completion_ids) for row in rows),
         other_tokens=sum(not keeps_tokens(tool, row, tokenizer) for row in rows),
-        weighed=sum(row.example.weight != 1 for row in rows),
+        weighed=count_weighed([row.example.weight for row in rows]),
         draws=dict(run.config.method.stages[stage.number - 1].draw),
     )
+
+
+def count_weighed(weights: Sequence[float]) -> int:
+    """How many are not 1; equal ones change nothing in the mean that the loss is."""
+    return sum(weight != 1 for weight in weights) if len(set(weights)) > 1 else 0
 
 
 def _describe_row(row: Row, run: FinishedRun, stage: StagePlan) -> dict[str, object]:

@@ -31,12 +31,12 @@ def is_right(answer: str | None, question: Question, option_ids: OptionIds) -> b
     return _load(question.grader)(answer, gold, question)
 
 
-def agreement_of(question: Question | None) -> Callable[[str, str], bool]:
+def agreement_of(question: Question) -> Callable[[str, str], bool]:
     """Whether two answers to a question are one: by math-verify where it grades, else by our rules.
 
     A grader of the user's own knows a gold answer, and there is none here.
     """
-    graded = question is not None and question.grader.startswith(f"{MATH_VERIFY} ")
+    graded = question.grader.startswith(f"{MATH_VERIFY} ")
     return same_mathematics if graded else answers_agree
 
 

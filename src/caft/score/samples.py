@@ -7,11 +7,10 @@ from itertools import groupby
 
 from caft.grading import agreement_of
 from caft.records import Question, SampledReply
-from caft.text.parsing import answers_agree
 
 
 def estimate_samples(
-    replies: Iterable[SampledReply], questions: Iterable[Question] = ()
+    replies: Iterable[SampledReply], questions: Iterable[Question]
 ) -> dict[str, Mapping[str, float]]:
     """Each estimate by question id; a question's replies follow one another.
 
@@ -24,9 +23,7 @@ def estimate_samples(
     }
     return {
         "answer_frequency": {
-            name: largest_agreement(
-                [row.parsed for row in rows], agreement_of(question_of.get(name))
-            )
+            name: largest_agreement([row.parsed for row in rows], agreement_of(question_of[name]))
             / len(rows)
             for name, rows in by_question.items()
         },
@@ -36,9 +33,7 @@ def estimate_samples(
     }
 
 
-def largest_agreement(
-    answers: Sequence[str | None], agree: Callable[[str, str], bool] = answers_agree
-) -> int:
+def largest_agreement(answers: Sequence[str | None], agree: Callable[[str, str], bool]) -> int:
     """How many of the answers are the most frequent one; 0 where there is none.
 
     7 and 7.0 are one answer by `agree`: the one of them that came first.

@@ -197,14 +197,10 @@ class ChainInputs(AskedStudent):
         # A span that the template opens unasked is a chain of thought as good as any.
         return self.encode(Wanted.rationale, thinking=self.config.thinking, closed=False)
 
-    def refuse_mode(self) -> None:
-        """UserError if the model is asked to think and cannot."""
+    def check(self) -> None:
+        """UserError for thinking that the model lacks, or no tokens left; loads no model."""
         if self.config.thinking:
             refuse_thinking(self.student.tokenizer, "score.chain.thinking", chat=self.chat)
-
-    def check(self) -> None:
-        """UserError as `refuse_mode`, or where no tokens are left for a chain; loads no model."""
-        self.refuse_mode()
         lengths = {name: len(ids) for name, ids in self.prompts}
         most = self.config.max_new_tokens
         self.student.refuse_long_prompts(lengths, most, {"score.chain.max_new_tokens": most})

@@ -56,9 +56,6 @@ class AskedStudent:
         """The name of the setting that makes prompts long."""
         return "prompt.shots" if self.further else "dataset.prompt.shots"
 
-    def refuse_mode(self) -> None:
-        """UserError if the model is asked to think and cannot; stages that never ask do nothing."""
-
     def thinking_rules(self, max_tokens: int | None = None) -> ThinkingRules | None:
         """How thinking spans of replies are read and capped; None if prompts never have one."""
         from caft.models.thinking_cap import thinking_rules

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 from caft.decoration import or_without
 from caft.trainers.config import LoggerConfig
@@ -35,7 +36,7 @@ def open_logger(config: LoggerConfig, identity: RunIdentity) -> Iterator[RunLogg
     """A logger. It raises at once if it cannot be opened; later failures do not end the run."""
     logger = _GuardedLogger(_module_of(config).open_run(config, identity))
     try:
-        yield logger
+        yield cast("RunLogger", logger)
     except BaseException:
         logger.finish(1)
         raise
@@ -64,19 +65,7 @@ def name_viewer(config: LoggerConfig) -> list[str]:
     return [command] if command else []
 
 
-def _guarded(name: str) -> Callable[..., None]:
-    def log(self: _GuardedLogger, *arguments: object) -> None:
-        def attempt() -> bool:
-            getattr(self.inner, name)(*arguments)
-            return True
-
-        if self.works:
-            self.works = or_without("the rest of the logger's record", attempt, False)
-
-    return log
-
-
-class _GuardedLogger(RunLogger):
+class _GuardedLogger:
     """Warns of the first failure of the `inner` logger, and sends it nothing more.
 
     A full disk or a service that is gone must neither end a run nor hide what ended it.
@@ -86,12 +75,15 @@ class _GuardedLogger(RunLogger):
         self.inner = inner
         self.works = True
 
-    log_step = _guarded("log_step")
-    log_table = _guarded("log_table")
-    log_series = _guarded("log_series")
-    log_product = _guarded("log_product")
-    log_report = _guarded("log_report")
-    log_summary = _guarded("log_summary")
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        log = getattr(self.inner, name)
+
+        def send(*arguments: object) -> None:
+            if self.works:
+                sent = or_without("the rest of the logger's record", lambda: log(*arguments), False)
+                self.works = sent is not False
+
+        return send
 
     def finish(self, status: int) -> None:
         # A logger that has failed is also finished: it may save what it has.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from caft.errors import UserError, first_line
 from caft.program import install_hint
 from caft.trainers.config import MlflowLoggerConfig
-from caft.trainers.tracker import Product, RunIdentity, RunLogger, name_metrics
+from caft.trainers.tracker import Product, RunIdentity, RunLogger, default_variable, name_metrics
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import MLFlowLogger
@@ -46,7 +45,8 @@ def name_command(config: MlflowLoggerConfig) -> str:
 def open_run(config: MlflowLoggerConfig, identity: RunIdentity) -> MlflowRunLogger:
     """Start the run, or resume the one that the same job began earlier."""
     try:
-        with _few_retries():
+        # A wrong address is told in seconds: MLflow's own seven retries take minutes.
+        with default_variable("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"):
             logger = _connect(config, identity)
     except Exception as error:
         # MLflow's stores raise exceptions of many libraries: requests, SQLAlchemy, its own.
@@ -57,21 +57,6 @@ def open_run(config: MlflowLoggerConfig, identity: RunIdentity) -> MlflowRunLogg
             "MLFLOW_TRACKING_URI) and logger.experiment, or use logger=csv"
         ) from error
     return MlflowRunLogger(logger, artifacts=config.artifacts)
-
-
-@contextmanager
-def _few_retries() -> Iterator[None]:
-    """A wrong address is told in seconds: MLflow's own seven retries take minutes."""
-    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES as RETRIES
-
-    chosen = RETRIES.is_set()
-    if not chosen:
-        RETRIES.set(1)
-    try:
-        yield
-    finally:
-        if not chosen:
-            RETRIES.unset()
 
 
 def _connect(config: MlflowLoggerConfig, identity: RunIdentity) -> MLFlowLogger:

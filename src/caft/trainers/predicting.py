@@ -71,9 +71,7 @@ class Predictor:
 
         _tell_kept(title, kept)
         if left:
-            spec = PredictionSpec(
-                title, self.student, make_module, tuple(left), journal, self.trainer
-            )
+            spec = PredictionSpec(self.student, make_module, tuple(left), journal, self.trainer)
             count = count_shares(self.trainer, len(left))
             # With several processes the first one's share stands for all.
             own = sum(len(batch.question_ids) for batch in left[Ranks(count=count).share])

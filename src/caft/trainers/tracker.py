@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,6 +86,18 @@ class RunLogger:
 
     def finish(self, status: int) -> None:
         """The run is over; 0 means that it went well."""
+
+
+@contextmanager
+def default_variable(name: str, value: str) -> Iterator[None]:
+    """The environment's variable `name` is `value` meanwhile, unless it is set."""
+    chosen = name in os.environ
+    os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        if not chosen:
+            os.environ.pop(name, None)
 
 
 def name_metrics(stage: int, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,14 @@ from pydantic import ValidationError
 
 from caft.errors import UserError
 from caft.trainers.config import WandbLoggerConfig
-from caft.trainers.tracker import MOST_ROWS, Product, RunIdentity, RunLogger, name_metrics
+from caft.trainers.tracker import (
+    MOST_ROWS,
+    Product,
+    RunIdentity,
+    RunLogger,
+    default_variable,
+    name_metrics,
+)
 from caft.trainers.wandb_login import OFFLINE, check_wandb, find_server, wandb_mode
 
 if TYPE_CHECKING:
@@ -23,9 +28,7 @@ _LONGEST_TAG = 64
 _LONGEST_NAME = 128
 
 
-def check(config: WandbLoggerConfig) -> None:
-    """UserError if W&B would refuse the environment's settings, or ask for a login."""
-    check_wandb(config)
+check = check_wandb
 
 
 def open_run(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger:
@@ -38,7 +41,8 @@ def open_run(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger
     # whether the network fails; offline it has nothing to say but how to sync, which we do.
     settings = wandb.Settings(quiet=True, **{"silent": True} if mode in OFFLINE else {})
     try:
-        with _without_adverts():
+        # W&B recommends Weave, silent or not, where openai or a like package is imported.
+        with default_variable("WANDB_DISABLE_WEAVE", "true"):
             run = wandb.init(
                 project=clean_project(config.project),
                 entity=config.entity,
@@ -61,19 +65,6 @@ def open_run(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger
             f"{find_server()}, or give logger.mode=offline"
         ) from error
     return WandbRunLogger(run, artifacts=config.artifacts)
-
-
-@contextmanager
-def _without_adverts() -> Iterator[None]:
-    """W&B recommends Weave, silent or not, where openai or a like package is imported."""
-    name = "WANDB_DISABLE_WEAVE"
-    chosen = name in os.environ
-    os.environ.setdefault(name, "true")
-    try:
-        yield
-    finally:
-        if not chosen:
-            del os.environ[name]
 
 
 def _explain(error: Exception) -> str:

@@ -33,7 +33,6 @@ class Batch(Protocol):
 class PredictionSpec:
     """Batches for one module, and where their results go: all that a process needs."""
 
-    title: str
     student: Student
     make_module: Callable[[CausalLM], PredictingModule]
     batches: tuple[Batch, ...]

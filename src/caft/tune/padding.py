@@ -20,10 +20,6 @@ _SIZES_OF_TOKENS, _SIZES_OF_TRAINED = 8, 2
 _LEAST_TOKENS, _LEAST_TRAINED, _LEAST_LONGEST = 64, 32, 1024
 
 
-def _as_it_is(shape: Shape) -> Shape:
-    return shape
-
-
 def shape_of(item: TrainingPack, most_rows: int) -> Shape:
     """The shape that `item` is padded to; it has at least one token more than the pack.
 
@@ -41,7 +37,7 @@ def shape_of(item: TrainingPack, most_rows: int) -> Shape:
     )
 
 
-def pad_step(step: Step, most_rows: int, choose: Callable[[Shape], Shape] = _as_it_is) -> Step:
+def pad_step(step: Step, most_rows: int, choose: Callable[[Shape], Shape]) -> Step:
     """The same step of passes that have few shapes; `choose` may give a larger one."""
     packs = (
         pad_pack(item, choose(shape_of(item, most_rows)), item.weight / step.weight)

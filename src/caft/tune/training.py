@@ -95,7 +95,7 @@ def train(ranks: Ranks, report: Report, spec: TrainingSpec) -> Trained:
         # Each device draws its own dropout.
         torch.manual_seed(spec.seed + 1_000_003 * ranks.rank)
         module = _fit(model, ranks, report, spec)
-    _copy_weights(module.best or {}, module)
+    _copy(module.best or {}, module.trained)
     parameters, trainable = count_parameters(model)
     # Adapters are whole everywhere.
     divided = is_sharded(model) and spec.config.adapter is Adapter.full
@@ -214,10 +214,6 @@ def _validator(
     return validate
 
 
-def _copy_weights(weights: Mapping[str, torch.Tensor], module: TuningModule) -> None:
-    _copy(weights, module.trained)
-
-
 @torch.no_grad()
 def _copy(weights: Mapping[str, torch.Tensor], places: Mapping[str, torch.Tensor]) -> None:
     for name, weight in weights.items():
@@ -296,7 +292,7 @@ def _read_state(spec: TrainingSpec) -> _State | None:
 
 def _restore(module: TuningModule, state: _State, ranks: Ranks) -> None:
     assert set(module.trained) == set(state["weights"]), "a checkpoint of other weights"
-    _copy_weights(state["weights"], module)
+    _copy(state["weights"], module.trained)
     module.steps_done = state["steps"]
     module.curve = state["curve"]
     if module.keeps_best and state["best"] is not None:
