@@ -31,6 +31,12 @@ except UserError as error:
 """
 
 
+OTHER_WEIGHTS = {
+    "fake/pickled": ["pytorch_model.bin"],
+    "fake/renamed": ["model.safetensors.index.json", "pytorch_model-1.safetensors"],
+}
+
+
 class FakeHub(Hub):
     """Serves the files of one folder as the repository fake/model, and refuses all others."""
 
@@ -73,8 +79,8 @@ class FakeHubHandler(HubHandler):
             self.refuse(404, "RevisionNotFound")
         else:
             files = [path.name for path in self.server.folder.iterdir()]
-            if name == "fake/pickled":
-                files = ["config.json", "pytorch_model.bin"]
+            if name in OTHER_WEIGHTS:
+                files = ["config.json", *OTHER_WEIGHTS[name]]
             siblings = [{"rfilename": name, "size": 1} for name in files]
             gated = "manual" if name == "fake/gated" else False
             self.reply({"id": name, "sha": COMMIT, "siblings": siblings, "gated": gated})
@@ -134,6 +140,7 @@ def refusal(done: subprocess.CompletedProcess[str], id: str) -> str:
         ("fake/model", "nothing", "has nothing at model.revision=nothing"),
         ("fake/broken", "main", "refused by the hub"),
         ("fake/pickled", "main", "has no model.safetensors"),
+        ("fake/renamed", "main", "has no model.safetensors"),
         ("one/two/three", "main", "is not a hub id"),
     ],
 )

@@ -53,7 +53,7 @@ def refuse_unloadable_folder(folder: Path, given: str) -> None:
     _refuse_other_architectures(config, given)
     if (folder / GENERATION_CONFIG).exists():
         _read_json(folder / GENERATION_CONFIG, given)
-    files = _weight_files(folder, given)
+    files = weight_files(folder, given)
     names = [name for file in files for name in read_header(file, given)]
     unused = unused_weights(names, config)
     if unused:
@@ -171,7 +171,11 @@ def explain_unused(where: str, names: Iterable[str]) -> str:
     )
 
 
-def _weight_files(folder: Path, given: str) -> list[Path]:
+def weight_files(folder: Path, given: str) -> list[Path]:
+    """The files whose weights are loaded: `model.safetensors`, else those that the index names.
+
+    UserError if they are not there. `given` as in `refuse_unloadable_folder`.
+    """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / WEIGHTS_INDEX).is_file():

@@ -15,7 +15,7 @@ from caft import hub_refusals
 from caft.errors import UserError
 from caft.hub_refusals import Repository, refusal_types
 from caft.models.config import HubModelConfig
-from caft.models.fingerprint import model_files
+from caft.models.fingerprint import WEIGHT_FILES, model_files
 from caft.models.sources.folder import WEIGHTS, WEIGHTS_INDEX, refuse_unloadable_folder
 from caft.models.time_limit import within
 
@@ -37,7 +37,7 @@ def locate_hub_model(config: HubModelConfig) -> Path:
     folder = cached_snapshot(config)
     if folder is None:
         info = ask_hub(config)
-        _refuse_pickled_repository(config, info)
+        _refuse_other_weights(config, info)
         folder = _download(config, info)
     refuse_unloadable_folder(folder, f"{config.group}.id={config.id}")
     return folder
@@ -108,11 +108,12 @@ def _snapshot(config: HubModelConfig, *, local_files_only: bool) -> Path:
     return Path(folder)
 
 
-def _refuse_pickled_repository(config: HubModelConfig, info: ModelInfo) -> None:
+def _refuse_other_weights(config: HubModelConfig, info: ModelInfo) -> None:
     names = {file.rfilename for file in info.siblings or []}
-    if names.isdisjoint({WEIGHTS, WEIGHTS_INDEX}):
+    sharded = WEIGHTS_INDEX in names and any(fnmatch(name, WEIGHT_FILES) for name in names)
+    if WEIGHTS not in names and not sharded:
         raise UserError(
-            f"{config.group}.id={config.id} has no {WEIGHTS} at {config.revision}, and other "
-            "formats are not loaded; choose a revision with safetensors, or convert it and give "
-            f"{config.group}.path=FOLDER"
+            f"{config.group}.id={config.id} has no {WEIGHTS} at {config.revision}, nor its shards, "
+            "and no other weights are downloaded; choose a revision that has them, or give "
+            f"{config.group}.path=FOLDER with a copy in safetensors"
         )
