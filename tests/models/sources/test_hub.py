@@ -1,5 +1,6 @@
 """The hub says no in many ways; a person reads one line. A fake hub stands on loopback."""
 
+import shutil
 import socket
 import subprocess
 import threading
@@ -196,6 +197,26 @@ def test_a_model_is_downloaded_once_and_then_needs_no_hub(
     assert (again.returncode, again.stdout) == (0, done.stdout), again.stderr
     offline = ask(hub.url, tmp_path, "fake/model", revision, HF_HUB_OFFLINE="1")
     assert (offline.returncode, offline.stdout) == (0, done.stdout), offline.stderr
+
+
+def test_what_another_program_left_in_part_is_not_here_and_is_fetched(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    done = ask(hub.url, tmp_path, "fake/model")
+    folder = Path(done.stdout.strip())
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        (folder / name).resolve().unlink()
+        (folder / name).unlink()
+        # Other programs fetch file by file, and leave no list of all that there is.
+        shutil.rmtree(folder.parents[1] / "trees", ignore_errors=True)
+        hub.fetched.clear()
+        again = ask(hub.url, tmp_path, "fake/model")
+        assert (again.returncode, again.stdout) == (0, done.stdout), again.stderr
+        assert hub.fetched == [name]
+    (folder / "config.json").unlink()
+    shutil.rmtree(folder.parents[1] / "trees", ignore_errors=True)
+    offline = ask(hub.url, tmp_path, "fake/model", HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE is set" in refusal(offline, "fake/model")
 
 
 def test_the_fingerprint_is_the_commit_whatever_it_was_called(hub: FakeHub, tmp_path: Path) -> None:

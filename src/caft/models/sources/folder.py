@@ -58,11 +58,24 @@ def refuse_unloadable_folder(folder: Path, given: str) -> None:
     unused = unused_weights(names, config)
     if unused:
         raise UserError(explain_unused(given, unused))
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+    if not _has_tokenizer(folder):
         raise UserError(
             f"{given} has no tokenizer; save one there with tokenizer.save_pretrained "
             f"(one of {', '.join(TOKENIZER_FILES)} is needed)"
         )
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether config.json, a tokenizer and all weights are there, whatever is in them."""
+    try:
+        weight_files(folder, str(folder))
+    except UserError:
+        return False
+    return (folder / "config.json").is_file() and _has_tokenizer(folder)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
 def read_settings(file: Path) -> dict[str, object]:

@@ -16,7 +16,7 @@ from caft.errors import UserError
 from caft.hub_refusals import Repository, refusal_types
 from caft.models.config import HubModelConfig
 from caft.models.fingerprint import WEIGHT_FILES, model_files
-from caft.models.sources.folder import WEIGHTS, WEIGHTS_INDEX, refuse_unloadable_folder
+from caft.models.sources.folder import WEIGHTS, WEIGHTS_INDEX, holds_model, refuse_unloadable_folder
 from caft.models.time_limit import within
 
 if TYPE_CHECKING:
@@ -70,15 +70,20 @@ def explain_refusal(config: HubModelConfig, error: Exception) -> UserError:
 
 
 def cached_snapshot(config: HubModelConfig) -> Path | None:
-    """The snapshot folder, where the local cache holds it whole; the hub is not asked."""
+    """The snapshot folder, where the local cache holds it whole; the hub is not asked.
+
+    The hub's client tells a part only where it has kept the list of all files, and other programs
+    fetch file by file without one.
+    """
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return _snapshot(config, local_files_only=True)
+        folder = _snapshot(config, local_files_only=True)
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
         raise explain_refusal(config, error) from error
+    return folder if holds_model(folder) else None
 
 
 def _download(config: HubModelConfig, info: ModelInfo) -> Path:
