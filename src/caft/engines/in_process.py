@@ -137,11 +137,11 @@ class InProcessEngine(ABC):
     ) -> list[Piece]:
         try:
             return self._complete(prompts, limits, rules)
-        except ValueError as error:  # of a prompt, or of a setting
-            raise UserError(
-                f"engine={self.config.kind} refuses a prompt ({first_line(error)[:300]}); raise "
-                f"engine.extra.{_CONTEXT[self.config.kind]}, or use engine=own"
-            ) from error
+        except ValueError as error:  # of a prompt, an adapter or a setting
+            kind, told = self.config.kind, first_line(error)[:300]
+            # So both speak of a prompt beyond the context.
+            room = f"raise engine.extra.{_CONTEXT[kind]}, or " if "length" in told else ""
+            raise UserError(f"engine={kind} cannot write ({told}); {room}use engine=own") from error
 
     def _start_or_explain(self) -> object:
         # An engine takes its share of what is free for all processes.
