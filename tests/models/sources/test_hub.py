@@ -219,6 +219,19 @@ def test_what_another_program_left_in_part_is_not_here_and_is_fetched(
     assert "HF_HUB_OFFLINE is set" in refusal(offline, "fake/model")
 
 
+def test_a_repository_that_lacks_a_part_is_not_to_be_saved_again(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    tokenizer, aside = hub.folder / "tokenizer.json", tmp_path / "tokenizer.json"
+    shutil.move(tokenizer, aside)
+    try:
+        done = ask(hub.url, tmp_path, "fake/model", HF_HUB_DISABLE_PROGRESS_BARS="1")
+    finally:
+        shutil.move(aside, tokenizer)
+    line = refusal(done, "fake/model")
+    assert "has no tokenizer; choose another model.revision, or give model.path=FOLDER" in line
+
+
 def test_the_fingerprint_is_the_commit_whatever_it_was_called(hub: FakeHub, tmp_path: Path) -> None:
     prints = set()
     for revision in ("main", COMMIT):

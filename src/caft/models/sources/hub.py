@@ -16,7 +16,13 @@ from caft.errors import UserError
 from caft.hub_refusals import Repository, refusal_types
 from caft.models.config import HubModelConfig
 from caft.models.fingerprint import WEIGHT_FILES, model_files
-from caft.models.sources.folder import WEIGHTS, WEIGHTS_INDEX, holds_model, refuse_unloadable_folder
+from caft.models.sources.folder import (
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    UnloadableFolderError,
+    holds_model,
+    refuse_unloadable_folder,
+)
 from caft.models.time_limit import within
 
 if TYPE_CHECKING:
@@ -39,7 +45,13 @@ def locate_hub_model(config: HubModelConfig) -> Path:
         info = ask_hub(config)
         _refuse_other_weights(config, info)
         folder = _download(config, info)
-    refuse_unloadable_folder(folder, f"{config.group}.id={config.id}")
+    try:
+        refuse_unloadable_folder(folder, f"{config.group}.id={config.id}")
+    except UnloadableFolderError as error:
+        raise UserError(
+            f"{error.fault}; choose another {config.group}.revision, or give "
+            f"{config.group}.path=FOLDER"
+        ) from error
     return folder
 
 
