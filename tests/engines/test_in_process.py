@@ -140,7 +140,22 @@ def test_a_prompt_that_the_engine_refuses_is_one_line(
 ) -> None:
     engine = start(kind, student, extra={CONTEXT[kind]: 3})
     with pytest.raises(
-        UserError, match=rf"engine={kind} refuses a prompt \(.* too many\); raise .*{CONTEXT[kind]}"
+        UserError,
+        match=rf"engine={kind} cannot write \(.* length\); raise .*{CONTEXT[kind]}, or use",
+    ):
+        list(engine.write(write_script(fakes, student), RULES))
+
+
+def test_an_engine_that_refuses_anything_else_is_not_told_to_be_short_of_context(
+    fakes: Any, kind: str, student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("no such adapters\nand a trace")
+
+    engine = start(kind, student)
+    monkeypatch.setattr(engine, "_complete", refuse)
+    with pytest.raises(
+        UserError, match=rf"^engine={kind} cannot write \(no such adapters\); use engine=own$"
     ):
         list(engine.write(write_script(fakes, student), RULES))
 

@@ -114,7 +114,7 @@ def test_drawn_replies_and_their_spread_do_not_depend_on_neighbours() -> None:
     for prompt, name, reply in zip(prompts, names, together, strict=True):
         (alone,) = generate_replies(model, TOKENIZER, [prompt], rules, names=[name])
         assert reply.ids == alone.ids
-        assert [each.token for each in reply.spread] == list(reply.ids)
+        assert len(reply.spread) == len(reply.ids)
         entropies = [each.entropy for each in reply.spread]
         assert entropies == pytest.approx([each.entropy for each in alone.spread], abs=1e-4)
 

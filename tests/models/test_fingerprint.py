@@ -1,5 +1,6 @@
 """The fingerprint follows what a model would answer, and nothing else."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,23 @@ def test_contents_change_it(folder: Path, name: str) -> None:
     assert model_fingerprint(folder, local(folder)) != before
 
 
+@pytest.mark.parametrize(
+    "name", ["model-00001-of-00001.safetensors", "pytorch_model-1.safetensors"]
+)
+def test_weights_count_under_whatever_name_the_index_gives_them(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").rename(folder / name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    before = model_fingerprint(folder, local(folder))
+    (folder / "consolidated.safetensors").write_text("which nothing reads")
+    assert model_fingerprint(folder, local(folder)) == before
+    (folder / name).write_text("trained again")
+    assert model_fingerprint(folder, local(folder)) != before
+
+
+def test_the_digest_of_a_usual_folder_stays_as_it_is_in_stores(folder: Path) -> None:
+    assert model_fingerprint(folder, local(folder)) == "8852883c00a01de0"
+
+
 def test_contents_that_move_between_files_change_it(folder: Path) -> None:
     before = model_fingerprint(folder, local(folder))
     (folder / "config.json").rename(folder / "swap")
@@ -40,6 +58,8 @@ def test_other_files_and_the_folders_place_do_not(folder: Path, tmp_path: Path) 
     before = model_fingerprint(folder, local(folder))
     (folder / "README.md").write_text("words")
     (folder / "modeling.py").write_text("code that is not run")
+    (folder / "tokenizer_old").mkdir()
+    assert model_fingerprint(folder, local(folder)) == before
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for path in [path for path in folder.iterdir() if path.is_file()]:

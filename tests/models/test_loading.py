@@ -93,6 +93,15 @@ def test_the_context_of_a_model(tmp_path: Path, config: object, context: int | N
     assert Student(config_for(tmp_path), tmp_path, "cpu").context == context
 
 
+def test_weights_are_counted_once_where_a_folder_has_them_twice(
+    llama: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(llama, tmp_path / "model")
+    shutil.copy(folder / "model.safetensors", folder / "consolidated.safetensors")
+    loaded = sum(weight.numel() for weight in load_model(llama, config_for(llama)).parameters())
+    assert Student(config_for(folder), folder, "cpu").parameters == loaded
+
+
 def test_a_model_that_no_device_holds_is_the_users_to_change(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

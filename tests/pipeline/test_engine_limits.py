@@ -14,6 +14,7 @@ from caft.pipeline.engine_gate import refuse_beyond_engines
 SERVER = ("engine=server", "engine.base_url=http://127.0.0.1:9/v1", "engine.model=m")
 LOCAL = ("method=distill", "teacher=local_model", "teacher.path=/m")
 DRAWN = "evaluation.sampling.temperature=0.5"
+DORA = "tuning.lora.use_dora=true"
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,8 @@ DRAWN = "evaluation.sampling.temperature=0.5"
         ((*SERVER, "evaluation.max_thinking_tokens=9"), "evaluation.max_thinking_tokens=null"),
         (("engine=vllm", *LOCAL, "teacher.temperature=0.5"), "teacher.temperature=0"),
         (("engine=vllm", *LOCAL, "teacher.attempts=3"), "teacher.attempts=1"),
+        (("engine=vllm", DORA), "tuning.lora.use_dora=false"),
+        (("engine=sglang", "tuning=qlora", DORA), "tuning.lora.use_dora=false"),
     ],
 )
 def test_what_an_engine_cannot_write_is_refused_and_the_advice_works(
@@ -41,6 +44,11 @@ def test_what_an_engine_cannot_write_is_refused_and_the_advice_works(
         # No evaluation is written.
         ("engine=vllm", *LOCAL, "until=distill", DRAWN),
         (*SERVER, "evaluation.modes=[answer]", DRAWN),
+        # A server may have the merged weights; the others write nothing with an adapter of the run.
+        (*SERVER, DORA),
+        ("engine=vllm", DORA, "until=tune"),
+        ("engine=vllm", DORA, "evaluation.modes=[answer]"),
+        ("engine=vllm", DORA, "tuning=full"),
     ],
 )
 def test_what_our_own_generator_writes_is_not_refused(words: tuple[str, ...]) -> None:

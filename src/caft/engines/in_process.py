@@ -6,7 +6,6 @@ closed, as in a matrix or a quoted line, it goes on from there; greedy replies d
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 from abc import ABC, abstractmethod
@@ -22,7 +21,7 @@ from caft.errors import UserError, first_line
 from caft.kernels.memory import release_memory, return_device_memory
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter
 from caft.models.student import Student
-from caft.models.thinking_span import find_opened
+from caft.models.thinking_span import ends_open
 from caft.program import install_hint
 from caft.records import WrittenReply
 from caft.signals import end_if_asked
@@ -83,7 +82,6 @@ class InProcessEngine(ABC):
         if self._started is not None:
             self._stop()
             self._started = None
-            gc.collect()
             release_memory()
 
     def write(
@@ -102,7 +100,7 @@ class InProcessEngine(ABC):
     ) -> Iterator[WrittenReply]:
         tokenizer = self.student.tokenizer
         written: dict[str, list[int]] = {name: [] for name in prompts}
-        opened = find_opened(tokenizer, list(prompts.items()))
+        opened = {name: ends_open(tokenizer, ids) for name, ids in prompts.items()}
         cut: list[WrittenReply] = []
         while written:
             end_if_asked()
@@ -137,11 +135,11 @@ class InProcessEngine(ABC):
     ) -> list[Piece]:
         try:
             return self._complete(prompts, limits, rules)
-        except ValueError as error:  # of a prompt, or of a setting
-            raise UserError(
-                f"engine={self.config.kind} refuses a prompt ({first_line(error)[:300]}); raise "
-                f"engine.extra.{_CONTEXT[self.config.kind]}, or use engine=own"
-            ) from error
+        except ValueError as error:  # of a prompt, an adapter or a setting
+            kind, told = self.config.kind, first_line(error)[:300]
+            # So both speak of a prompt beyond the context.
+            room = f"raise engine.extra.{_CONTEXT[kind]}, or " if "length" in told else ""
+            raise UserError(f"engine={kind} cannot write ({told}); {room}use engine=own") from error
 
     def _start_or_explain(self) -> object:
         # An engine takes its share of what is free for all processes.

@@ -13,7 +13,7 @@ from caft.engines.replies import Engine
 from caft.errors import count_of
 from caft.evaluate.predictions import read_reply
 from caft.models.sampling import GREEDY, Sampling
-from caft.models.thinking_span import find_opened, refuse_idle_cap, refuse_thinking
+from caft.models.thinking_span import ends_open, refuse_idle_cap, refuse_thinking
 from caft.records import Prediction, WrittenReply
 from caft.store import StageKind, Tokens, read_table, source_digest, write_table
 from caft.text.prompts import Wanted
@@ -135,7 +135,8 @@ def write_replies(asked: ReplyInputs, folder: Path) -> list[Prediction]:
     written = Predictor(asked.student, asked.trainer, folder).write(
         asked.prompts, rules, rows=asked.batch_size, title=asked.title, engine=asked.engine
     )
-    opened = find_opened(asked.student.tokenizer, asked.prompts)
+    tokenizer = asked.student.tokenizer
+    opened = {name: ends_open(tokenizer, ids) for name, ids in asked.prompts}
     thinks = asked.asked_to_think if rules.thinking else None
     return [
         read_reply(

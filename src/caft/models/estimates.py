@@ -11,6 +11,14 @@ import torch
 _CHUNK, _CHUNK_ELSEWHERE = 2**18, 2**22
 
 
+class TokenSpread(NamedTuple):
+    """The distribution of a token: entropy in nats, top-1 probability, top-2 margin."""
+
+    entropy: float
+    top1: float
+    margin: float
+
+
 class Estimated(NamedTuple):
     """The likeliest token, every estimate by name, and ln p of every label (full vocabulary)."""
 
@@ -45,21 +53,25 @@ def entropy_of(log_p: torch.Tensor) -> torch.Tensor:
     return entropy
 
 
+def measure_spread(logits: torch.Tensor) -> list[TokenSpread]:
+    """Of every row of logits [rows, vocabulary]."""
+    read = _spread_of(torch.log_softmax(logits.float(), dim=-1)).tolist()
+    return [TokenSpread(entropy, first, first - second) for entropy, first, second in read]
+
+
+def _spread_of(log_p: torch.Tensor) -> torch.Tensor:
+    """Entropy and the two largest probabilities of every row."""
+    return torch.cat([entropy_of(log_p)[:, None], log_p.topk(2).values.exp()], dim=-1)
+
+
 def _estimate(logits: torch.Tensor, label_ids: Sequence[Sequence[int]]) -> list[Estimated]:
     log_p = torch.log_softmax(logits.float(), dim=-1)
     most = max(map(len, label_ids))
     filled = torch.tensor([[*ids, *(-1,) * (most - len(ids))] for ids in label_ids])
     filled = filled.to(log_p.device).view(len(label_ids), most)
     over_labels = log_p.gather(1, filled.clamp(min=0)).masked_fill(filled < 0, -torch.inf)
-    of_all = torch.stack(
-        [
-            entropy_of(log_p),
-            entropy_of(torch.log_softmax(over_labels, dim=-1)),
-            over_labels.exp().sum(-1),
-            *log_p.topk(2).values.exp().unbind(-1),
-        ],
-        dim=-1,
-    )
+    of_labels = [entropy_of(torch.log_softmax(over_labels, dim=-1)), over_labels.exp().sum(-1)]
+    of_all = torch.cat([_spread_of(log_p), torch.stack(of_labels, dim=-1)], dim=-1)
     rows = zip(
         logits.argmax(-1).tolist(), of_all.tolist(), over_labels.tolist(), label_ids, strict=True
     )
@@ -73,9 +85,8 @@ def _estimate(logits: torch.Tensor, label_ids: Sequence[Sequence[int]]) -> list[
                 "top1_probability": first,
                 "top1_margin": first - second,
             },
-            tuple(of_labels[: len(ids)]),
+            tuple(label_log_p[: len(ids)]),
         )
-        for token, (answer_entropy, option_entropy, option_mass, first, second), of_labels, ids in (
-            rows
-        )
-    ]
+        for token, (answer_entropy, first, second, option_entropy, option_mass), label_log_p, ids
+        in rows
+    ]  # fmt: skip

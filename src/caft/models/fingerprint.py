@@ -6,12 +6,14 @@ import hashlib
 from pathlib import Path
 
 from caft.models.config import HubModelConfig, ModelConfig
+from caft.models.sources.folder import weight_files
 from caft.sums import digest_file
 
+WEIGHT_FILES = "model*.safetensors"
+"""Their usual names: in a folder, an index may give others."""
 CONTENT_FILES = (
     "config.json",
     "generation_config.json",
-    "model*.safetensors",
     "model.safetensors.index.json",
     "tokenizer*",
     "vocab.json",
@@ -25,7 +27,11 @@ CODE_FILES = ("*.py",)
 
 
 def model_files(config: ModelConfig) -> tuple[str, ...]:
-    """Patterns of the files at a folder's top level that make up the model."""
+    """Patterns of the files at a repository's top level that make up the model."""
+    return (WEIGHT_FILES, *_other_files(config))
+
+
+def _other_files(config: ModelConfig) -> tuple[str, ...]:
     return CONTENT_FILES + (CODE_FILES if config.trust_remote_code else ())
 
 
@@ -38,6 +44,8 @@ def model_fingerprint(folder: Path, config: ModelConfig) -> str:
     if isinstance(config, HubModelConfig) and config.path is None:
         return hashlib.sha256(f"{config.id}@{folder.name}".encode()).hexdigest()[:16]
     digest = hashlib.sha256()
-    for path in sorted({path for name in model_files(config) for path in folder.glob(name)}):
+    others = (path for name in _other_files(config) for path in folder.glob(name))
+    files = {*weight_files(folder, str(folder)), *(path for path in others if path.is_file())}
+    for path in sorted(files):
         digest.update(f"{path.name} {digest_file(path)}\n".encode())
     return digest.hexdigest()[:16]

@@ -20,13 +20,13 @@ from caft.kernels.row_cache import RowCache
 from caft.kernels.shared_prefixes import common_prefix
 from caft.kernels.token_steps import TokenSteps
 from caft.models.config import tokens_of_a_pass
+from caft.models.estimates import TokenSpread, measure_spread
 from caft.models.reply_cache import make_cache
 from caft.models.reply_in_work import Asked, Begun, Reply
 from caft.models.reply_rules import ReplyRules, has_ended
 from caft.models.sampling import Draw, draw_tokens
 from caft.models.thinking_cap import SpanWatch, reply_text
 from caft.models.thinking_span import ends_open
-from caft.models.token_spread import TokenSpread, measure_spread
 from caft.protocols import CausalLM, Tokenizer
 from caft.signals import end_if_asked
 
@@ -354,12 +354,10 @@ class _Writer:
             if chosen[row] == _NOT_FINITE:
                 place = reply.prompt
                 raise logits_not_finite(self.names[place] if self.names else f"no. {place}")
-        tokens = [reply.put(chosen[row]) for row, reply in going_on.items()]
+            reply.put(chosen[row])
         if self.rules.with_spread:
             assert logits is not None
-            for reply, spread in zip(
-                going_on.values(), measure_spread(logits, tokens), strict=True
-            ):
+            for reply, spread in zip(going_on.values(), measure_spread(logits), strict=True):
                 reply.spread.append(spread)
         for row, reply in going_on.items():
             if has_ended(self.tokenizer, reply.tokens, self.rules, reply.span):

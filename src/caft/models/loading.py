@@ -228,7 +228,7 @@ def _refuse_unfit_weights(folder: Path, missing: Iterable[str], unexpected: Iter
     # Weights that the architecture itself declares to be unused are not in the report.
     unused = list(without_buffers(unexpected))
     if unused:
-        raise UserError(explain_unused(f"the model in {folder}", unused))
+        raise explain_unused(f"the model in {folder}", unused)
 
 
 @contextmanager

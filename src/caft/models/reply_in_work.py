@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 
 from caft.kernels.kv_cache import SharedPrefix
+from caft.models.estimates import TokenSpread
 from caft.models.thinking_cap import SpanWatch
-from caft.models.token_spread import TokenSpread
 
 
 @dataclass(slots=True)
@@ -26,11 +26,9 @@ class Reply:
     tokens: list[int] = field(default_factory=list)
     spread: list[TokenSpread] = field(default_factory=list)
 
-    def put(self, token: int) -> int:
+    def put(self, token: int) -> None:
         """Add the model's next token, or the one that has to close its thinking span."""
-        token = self.span.put(token) if self.span else token
-        self.tokens.append(token)
-        return token
+        self.tokens.append(self.span.put(token) if self.span else token)
 
 
 class Begun(NamedTuple):

@@ -23,7 +23,7 @@ from caft.models.loading import (
     quiet_transformers,
     read_context,
 )
-from caft.models.sources.folder import GENERATION_CONFIG, read_header, read_settings
+from caft.models.sources.folder import GENERATION_CONFIG, read_header, read_settings, weight_files
 from caft.protocols import CausalLM, Tokenizer
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Student:
     @cached_property
     def parameters(self) -> int:
         """Weights of the base model, read off the headers of its safetensors files."""
-        return sum(_count_weights(file) for file in sorted(self.folder.glob("*.safetensors")))
+        return sum(map(_count_weights, weight_files(self.folder, "the model")))
 
     @property
     def revision(self) -> str | None:

@@ -86,15 +86,8 @@ def refuse_idle_cap(tokenizer: Tokenizer, setting: str, *, chat: bool) -> None:
         )
 
 
-def find_opened(
-    tokenizer: Tokenizer, prompts: Sequence[tuple[str, Sequence[int]]]
-) -> dict[str, bool]:
-    """Whether each prompt (question id, tokens) ends in an open span, which its reply continues."""
-    return {name: ends_open(tokenizer, ids) for name, ids in prompts}
-
-
 def ends_open(tokenizer: Tokenizer, prompt: Sequence[int]) -> bool:
-    """Whether a prompt of tokens ends in an open thinking span."""
+    """Whether a prompt of tokens ends in an open thinking span, which its reply continues."""
     return opens_thinking(tokenizer.decode(prompt[-_LONGEST_OPENING:]))
 
 

@@ -126,7 +126,9 @@ class Packed(Sequence[Row]):
         for begin, block in zip(self._starts, self.blocks, strict=False):
             first, last = max(start - begin, 0), min(stop - begin, len(block))
             if first < last:
-                yield block if last - first == len(block) else block.part(first, last)
+                yield (
+                    block if last - first == len(block) else pick_places(block, range(first, last))
+                )
 
     def pick(self, flags: Sequence[bool]) -> Packed[Row]:
         """The rows with a true flag. The others stay in memory with them."""

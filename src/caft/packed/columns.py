@@ -35,9 +35,6 @@ class Column(Protocol):
     def value(self, place: int) -> Any:
         """One of them."""
 
-    def part(self, start: int, stop: int) -> Column:
-        """Some of them, without a copy of texts."""
-
 
 @dataclass(frozen=True, slots=True)
 class Objects:
@@ -55,10 +52,6 @@ class Objects:
     def value(self, place: int) -> Any:
         """One of them."""
         return self.held[place]
-
-    def part(self, start: int, stop: int) -> Column:
-        """Some of them."""
-        return Objects(self.held[start:stop])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +72,6 @@ class _Texts:
         start, end = self.ends[place : place + 2]
         return _decode(self.held[start : end - 1])
 
-    def part(self, start: int, stop: int) -> Column:
-        first, ends = _cut(self.ends, start, stop)
-        return _Texts(self.held[first : first + ends[-1]], ends)
-
 
 @dataclass(frozen=True, slots=True)
 class _Gaps:
@@ -101,9 +90,6 @@ class _Gaps:
 
     def value(self, place: int) -> Any:
         return self.column.value(place) if self.there[place] else None
-
-    def part(self, start: int, stop: int) -> Column:
-        return _Gaps(self.column.part(start, stop), self.there[start:stop])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +111,6 @@ class _Lists:
         start, end = self.ends[place : place + 2]
         return self.kind(map(self.items.value, range(start, end)))
 
-    def part(self, start: int, stop: int) -> Column:
-        first, ends = _cut(self.ends, start, stop)
-        return _Lists(self.kind, ends, self.items.part(first, first + ends[-1]))
-
 
 @dataclass(frozen=True, slots=True)
 class _Records:
@@ -145,9 +127,6 @@ class _Records:
 
     def value(self, place: int) -> Any:
         return self._make(1, ([column.value(place)] for column in self.fields.values()))[0]
-
-    def part(self, start: int, stop: int) -> Column:
-        return _Records(self.kind, {k: each.part(start, stop) for k, each in self.fields.items()})
 
     def _make(self, count: int, columns: Iterable[Sequence[Any]]) -> list[Any]:
         # Slot by slot takes a third of the time that a frozen class takes to make an object.
@@ -183,19 +162,13 @@ class _Mappings:
             if key not in self.there or self.there[key][place]
         }
 
-    def part(self, start: int, stop: int) -> Column:
-        return _Mappings(
-            {key: column.part(start, stop) for key, column in self.fields.items()},
-            {key: flags[start:stop] for key, flags in self.there.items()},
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class _Picked:
     """Some values of another column, by place."""
 
     column: Column
-    places: array[int]
+    places: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.places)
@@ -206,11 +179,8 @@ class _Picked:
     def value(self, place: int) -> Any:
         return self.column.value(self.places[place])
 
-    def part(self, start: int, stop: int) -> Column:
-        return _Picked(self.column, self.places[start:stop])
 
-
-def pick_places(column: Column, places: array[int]) -> Column:
+def pick_places(column: Column, places: Sequence[int]) -> Column:
     """The values at these places; the others stay in memory with them."""
     if not isinstance(column, _Picked):
         return _Picked(column, places)
@@ -258,12 +228,6 @@ def _encode(text: str) -> bytes:
 
 def _decode(held: bytes) -> str:
     return held.decode("utf-8", "surrogatepass")
-
-
-def _cut(ends: array[int], start: int, stop: int) -> tuple[int, array[int]]:
-    """Where the values of these places start, and their ends from there on."""
-    first = ends[start]
-    return first, array("I", (end - first for end in ends[start : stop + 1]))
 
 
 def _encode_inner(values: Sequence[Any], kind: type) -> Column | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from caft.engines.config import OwnEngineConfig, ServerEngineConfig
+from caft.engines.config import InProcessEngineConfig, OwnEngineConfig, ServerEngineConfig
 from caft.engines.replies import Engine
 from caft.engines.server import name_tuned
 from caft.errors import UserError
@@ -24,7 +25,7 @@ from caft.store import StageKind, plain
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.text.config import PromptStyle
 from caft.text.prompts import Wanted
-from caft.tune.config import AnswerTarget
+from caft.tune.config import Adapter, AnswerTarget
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def _judge(workspace: Workspace, engine: Engine, rows: Sequence[GateRow], model:
 
 def refuse_beyond_engines(config: RunConfig) -> None:
     """UserError for what only our own generator does; replies of an engine are greedy."""
-    asked: list[tuple[str, float | None, float | None]] = []
+    asked: list[tuple[str, object, object]] = []
     if evaluates_with_engine(config):
         evaluation = config.evaluation
         asked += [
@@ -93,22 +94,34 @@ def refuse_beyond_engines(config: RunConfig) -> None:
             ("teacher.temperature", config.teacher.temperature, 0),
             ("teacher.attempts", config.teacher.attempts, 1),
         ]
+    if _reads_adapters(config):
+        asked.append(("tuning.lora.use_dora", config.tuning.lora.use_dora, False))
     for name, value, plainly in asked:
         if value != plainly:
-            neutral = "null" if plainly is None else plainly
+            why = "other engines draw with numbers of their own and close no thinking span"
+            if name.startswith("tuning."):
+                why = "vLLM and SGLang apply no such adapters"
             raise UserError(
-                f"{name}={value} needs engine=own, and engine is {config.engine.kind}; other "
-                f"engines draw with numbers of their own and close no thinking span; use "
-                f"engine=own, or {name}={neutral}"
+                f"{name}={json.dumps(value)} needs engine=own, and engine is {config.engine.kind}; "
+                f"{why}; use engine=own, or {name}={json.dumps(plainly)}"
             )
+
+
+def _reads_adapters(config: RunConfig) -> bool:
+    """Whether an engine of this process writes with adapters that the run trains."""
+    in_process = isinstance(config.engine, InProcessEngineConfig)
+    return in_process and config.tuning.adapter is not Adapter.full and _gates_tuned(config)
+
+
+def _gates_tuned(config: RunConfig) -> bool:
+    steps = steps_of(config, Until.evaluate)
+    return any(step.tuned and step.kind is StageKind.gate for step in steps)
 
 
 def refuse_untrained(workspace: Workspace) -> None:
     """UserError where a server is to evaluate a model that this run would only now train."""
     config = workspace.config
-    tuned = [step for step in steps_of(config, Until.evaluate) if step.tuned]
-    gated = any(step.kind is StageKind.gate for step in tuned)
-    if gated and isinstance(config.engine, ServerEngineConfig):
+    if isinstance(config.engine, ServerEngineConfig) and _gates_tuned(config):
         raise UserError(
             "engine=server: the tuned model must be on the server before it is evaluated, and it "
             "is not trained yet; run the same command with until=tune, serve what it writes as it "

@@ -17,7 +17,7 @@ from caft.errors import count_of
 from caft.models.chat_template import has_working_template
 from caft.models.sampling import GREEDY, Sampling
 from caft.models.sources.folder import read_settings
-from caft.models.thinking_span import find_opened, refuse_thinking
+from caft.models.thinking_span import ends_open, refuse_thinking
 from caft.records import AnswerScore, Chain, Judgement, Question, SampledReply, WrittenReply
 from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.score.prepare import ScoringRow, prepare_rows
@@ -238,7 +238,7 @@ class ChainInputs(AskedStudent):
             prompts, rules, count=count, rows=self.config.batch_size, title=title
         )
         # Some templates open the span whether they are asked to or not.
-        opened = find_opened(tokenizer, prompts)
+        opened = {name: ends_open(tokenizer, ids) for name, ids in prompts}
         replies = [
             read(
                 question,

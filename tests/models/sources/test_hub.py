@@ -1,5 +1,6 @@
 """The hub says no in many ways; a person reads one line. A fake hub stands on loopback."""
 
+import shutil
 import socket
 import subprocess
 import threading
@@ -29,6 +30,12 @@ except UserError as error:
     print(error, file=sys.stderr)
     sys.exit("torch was imported" if "torch" in sys.modules else 2)
 """
+
+
+OTHER_WEIGHTS = {
+    "fake/pickled": ["pytorch_model.bin"],
+    "fake/renamed": ["model.safetensors.index.json", "pytorch_model-1.safetensors"],
+}
 
 
 class FakeHub(Hub):
@@ -73,8 +80,8 @@ class FakeHubHandler(HubHandler):
             self.refuse(404, "RevisionNotFound")
         else:
             files = [path.name for path in self.server.folder.iterdir()]
-            if name == "fake/pickled":
-                files = ["config.json", "pytorch_model.bin"]
+            if name in OTHER_WEIGHTS:
+                files = ["config.json", *OTHER_WEIGHTS[name]]
             siblings = [{"rfilename": name, "size": 1} for name in files]
             gated = "manual" if name == "fake/gated" else False
             self.reply({"id": name, "sha": COMMIT, "siblings": siblings, "gated": gated})
@@ -134,6 +141,7 @@ def refusal(done: subprocess.CompletedProcess[str], id: str) -> str:
         ("fake/model", "nothing", "has nothing at model.revision=nothing"),
         ("fake/broken", "main", "refused by the hub"),
         ("fake/pickled", "main", "has no model.safetensors"),
+        ("fake/renamed", "main", "has no model.safetensors"),
         ("one/two/three", "main", "is not a hub id"),
     ],
 )
@@ -189,6 +197,39 @@ def test_a_model_is_downloaded_once_and_then_needs_no_hub(
     assert (again.returncode, again.stdout) == (0, done.stdout), again.stderr
     offline = ask(hub.url, tmp_path, "fake/model", revision, HF_HUB_OFFLINE="1")
     assert (offline.returncode, offline.stdout) == (0, done.stdout), offline.stderr
+
+
+def test_what_another_program_left_in_part_is_not_here_and_is_fetched(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    done = ask(hub.url, tmp_path, "fake/model")
+    folder = Path(done.stdout.strip())
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        (folder / name).resolve().unlink()
+        (folder / name).unlink()
+        # Other programs fetch file by file, and leave no list of all that there is.
+        shutil.rmtree(folder.parents[1] / "trees", ignore_errors=True)
+        hub.fetched.clear()
+        again = ask(hub.url, tmp_path, "fake/model")
+        assert (again.returncode, again.stdout) == (0, done.stdout), again.stderr
+        assert hub.fetched == [name]
+    (folder / "config.json").unlink()
+    shutil.rmtree(folder.parents[1] / "trees", ignore_errors=True)
+    offline = ask(hub.url, tmp_path, "fake/model", HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE is set" in refusal(offline, "fake/model")
+
+
+def test_a_repository_that_lacks_a_part_is_not_to_be_saved_again(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    tokenizer, aside = hub.folder / "tokenizer.json", tmp_path / "tokenizer.json"
+    shutil.move(tokenizer, aside)
+    try:
+        done = ask(hub.url, tmp_path, "fake/model", HF_HUB_DISABLE_PROGRESS_BARS="1")
+    finally:
+        shutil.move(aside, tokenizer)
+    line = refusal(done, "fake/model")
+    assert "has no tokenizer; choose another model.revision, or give model.path=FOLDER" in line
 
 
 def test_the_fingerprint_is_the_commit_whatever_it_was_called(hub: FakeHub, tmp_path: Path) -> None:

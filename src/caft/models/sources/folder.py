@@ -31,6 +31,14 @@ _NOT_WEIGHTS = re.compile(
 )
 
 
+class UnloadableFolderError(UserError):
+    """A folder lacks a part of a model: `fault` says which, `remedy` what its owner can do."""
+
+    def __init__(self, fault: str, remedy: str) -> None:
+        super().__init__(f"{fault}; {remedy}")
+        self.fault = fault
+
+
 class StoredTensor(TypedDict):
     """What the header of a safetensors file says of a tensor."""
 
@@ -41,8 +49,9 @@ class StoredTensor(TypedDict):
 def refuse_unloadable_folder(folder: Path, given: str) -> None:
     """Raise UserError unless `folder` is a causal LM with safetensors and a tokenizer.
 
-    `given` says where the folder's name came from, such as `model.path=...`. Takes
-    milliseconds: of the weights only the headers are read.
+    It is an UnloadableFolderError where the remedy depends on whose folder it is. `given` says
+    where the folder's name came from, such as `model.path=...`. Takes milliseconds: of the weights
+    only the headers are read.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
@@ -53,16 +62,30 @@ def refuse_unloadable_folder(folder: Path, given: str) -> None:
     _refuse_other_architectures(config, given)
     if (folder / GENERATION_CONFIG).exists():
         _read_json(folder / GENERATION_CONFIG, given)
-    files = _weight_files(folder, given)
+    files = weight_files(folder, given)
     names = [name for file in files for name in read_header(file, given)]
     unused = unused_weights(names, config)
     if unused:
-        raise UserError(explain_unused(given, unused))
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise UserError(
-            f"{given} has no tokenizer; save one there with tokenizer.save_pretrained "
-            f"(one of {', '.join(TOKENIZER_FILES)} is needed)"
+        raise explain_unused(given, unused)
+    if not _has_tokenizer(folder):
+        raise UnloadableFolderError(
+            f"{given} has no tokenizer",
+            "save one there with tokenizer.save_pretrained "
+            f"(one of {', '.join(TOKENIZER_FILES)} is needed)",
         )
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether config.json, a tokenizer and all weights are there, whatever is in them."""
+    try:
+        weight_files(folder, str(folder))
+    except UserError:
+        return False
+    return (folder / "config.json").is_file() and _has_tokenizer(folder)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
 def read_settings(file: Path) -> dict[str, object]:
@@ -76,14 +99,15 @@ def _read_json(path: Path, given: str) -> dict[str, object]:
         hint = "save the model there with save_pretrained"
         if (path.parent / "adapter_config.json").is_file():
             hint = "it holds a PEFT adapter; give the folder of a whole model"
-        raise UserError(f"{given} has no {path.name}; {hint}")
+        raise UnloadableFolderError(f"{given} has no {path.name}", hint)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{given} has a {path.name} that is not JSON ({error})") from error
+        fault = f"{given} has a {path.name} that is not JSON ({error})"
+        raise UnloadableFolderError(fault, "save the model again") from error
     if not isinstance(values, dict):
-        hint = "save the model again"
-        raise UserError(f"{given} has a {path.name} that is not a JSON object; {hint}")
+        fault = f"{given} has a {path.name} that is not a JSON object"
+        raise UnloadableFolderError(fault, "save the model again")
     return values
 
 
@@ -131,7 +155,7 @@ def read_header(file: Path, given: str) -> dict[str, StoredTensor]:
     if not whole:
         raise UserError(
             f"{given} cannot be loaded: {file.name} ({size:,} bytes) is cut off or no safetensors "
-            "file; copy it again"
+            "file; copy or download it again"
         )
     return tensors
 
@@ -162,16 +186,21 @@ def without_buffers(names: Iterable[str]) -> Iterator[str]:
     return (name for name in names if not _NOT_WEIGHTS.search(name))
 
 
-def explain_unused(where: str, names: Iterable[str]) -> str:
-    """The message for weights that the model of config.json has no place for."""
+def explain_unused(where: str, names: Iterable[str]) -> UnloadableFolderError:
+    """The error for weights that the model of config.json has no place for."""
     found = sorted(names)
-    return (
+    return UnloadableFolderError(
         f"{where} holds weights that config.json has no place for ({len(found)}, such as "
-        f"{found[0]}): another model than the one saved; save config and weights together again"
+        f"{found[0]}): another model than the one saved",
+        "save config and weights together again",
     )
 
 
-def _weight_files(folder: Path, given: str) -> list[Path]:
+def weight_files(folder: Path, given: str) -> list[Path]:
+    """The files whose weights are loaded: `model.safetensors`, else those that the index names.
+
+    UserError if they are not there. `given` as in `refuse_unloadable_folder`.
+    """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / WEIGHTS_INDEX).is_file():
@@ -183,7 +212,7 @@ def _weight_files(folder: Path, given: str) -> list[Path]:
             f"{pickles[0]} is a pickle, which runs code when loaded: save the model again with "
             "save_pretrained, which writes safetensors"
         )
-    raise UserError(f"{given} has no {WEIGHTS}; {hint}")
+    raise UnloadableFolderError(f"{given} has no {WEIGHTS}", hint)
 
 
 def _shards(folder: Path, given: str) -> list[Path]:
@@ -191,15 +220,16 @@ def _shards(folder: Path, given: str) -> list[Path]:
     shards = sorted(set(map(str, named.values()))) if isinstance(named, dict) else []
     for name in shards:
         if name != Path(name).name or "\\" in name or not name.endswith(".safetensors"):
-            raise UserError(
+            raise UnloadableFolderError(
                 f"{given} has a {WEIGHTS_INDEX} that names {name!r}; weights are taken from "
-                "safetensors files in the model's own folder only: save the model again with "
-                "save_pretrained"
+                "safetensors files in the model's own folder only",
+                "save the model again with save_pretrained",
             )
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing or not shards:
-        raise UserError(
+        raise UnloadableFolderError(
             f"{given} lacks {len(missing)} of {count_of(len(shards), 'weight file')} that "
-            f"{WEIGHTS_INDEX} names ({', '.join(missing[:3])}); copy them there"
+            f"{WEIGHTS_INDEX} names ({', '.join(missing[:3])})",
+            "copy them there",
         )
     return [folder / name for name in shards]

@@ -15,8 +15,14 @@ from caft import hub_refusals
 from caft.errors import UserError
 from caft.hub_refusals import Repository, refusal_types
 from caft.models.config import HubModelConfig
-from caft.models.fingerprint import model_files
-from caft.models.sources.folder import WEIGHTS, WEIGHTS_INDEX, refuse_unloadable_folder
+from caft.models.fingerprint import WEIGHT_FILES, model_files
+from caft.models.sources.folder import (
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    UnloadableFolderError,
+    holds_model,
+    refuse_unloadable_folder,
+)
 from caft.models.time_limit import within
 
 if TYPE_CHECKING:
@@ -37,9 +43,15 @@ def locate_hub_model(config: HubModelConfig) -> Path:
     folder = cached_snapshot(config)
     if folder is None:
         info = ask_hub(config)
-        _refuse_pickled_repository(config, info)
+        _refuse_other_weights(config, info)
         folder = _download(config, info)
-    refuse_unloadable_folder(folder, f"{config.group}.id={config.id}")
+    try:
+        refuse_unloadable_folder(folder, f"{config.group}.id={config.id}")
+    except UnloadableFolderError as error:
+        raise UserError(
+            f"{error.fault}; choose another {config.group}.revision, or give "
+            f"{config.group}.path=FOLDER"
+        ) from error
     return folder
 
 
@@ -70,15 +82,20 @@ def explain_refusal(config: HubModelConfig, error: Exception) -> UserError:
 
 
 def cached_snapshot(config: HubModelConfig) -> Path | None:
-    """The snapshot folder, where the local cache holds it whole; the hub is not asked."""
+    """The snapshot folder, where the local cache holds it whole; the hub is not asked.
+
+    The hub's client tells a part only where it has kept the list of all files, and other programs
+    fetch file by file without one.
+    """
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return _snapshot(config, local_files_only=True)
+        folder = _snapshot(config, local_files_only=True)
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
         raise explain_refusal(config, error) from error
+    return folder if holds_model(folder) else None
 
 
 def _download(config: HubModelConfig, info: ModelInfo) -> Path:
@@ -108,11 +125,12 @@ def _snapshot(config: HubModelConfig, *, local_files_only: bool) -> Path:
     return Path(folder)
 
 
-def _refuse_pickled_repository(config: HubModelConfig, info: ModelInfo) -> None:
+def _refuse_other_weights(config: HubModelConfig, info: ModelInfo) -> None:
     names = {file.rfilename for file in info.siblings or []}
-    if names.isdisjoint({WEIGHTS, WEIGHTS_INDEX}):
+    sharded = WEIGHTS_INDEX in names and any(fnmatch(name, WEIGHT_FILES) for name in names)
+    if WEIGHTS not in names and not sharded:
         raise UserError(
-            f"{config.group}.id={config.id} has no {WEIGHTS} at {config.revision}, and other "
-            "formats are not loaded; choose a revision with safetensors, or convert it and give "
-            f"{config.group}.path=FOLDER"
+            f"{config.group}.id={config.id} has no {WEIGHTS} at {config.revision}, nor its shards, "
+            "and no other weights are downloaded; choose a revision that has them, or give "
+            f"{config.group}.path=FOLDER with a copy in safetensors"
         )

@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 
 from caft.models.time_limit import within
 
+_SECONDS = 3.0
 
-def describe_hub(seconds: float = 3.0) -> str:
-    """Whether the hub answers within `seconds`, in words; its host is named and no more of it."""
+
+def describe_hub() -> str:
+    """Whether the hub answers at once, in words; its host is named and no more of it."""
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
@@ -18,9 +20,9 @@ def describe_hub(seconds: float = 3.0) -> str:
     host = urlsplit(constants.ENDPOINT).hostname or "the hub"
     try:
         # The request's own limit does not bound name resolution.
-        within(seconds, lambda: get_session().head(constants.ENDPOINT, timeout=seconds))
+        within(_SECONDS, lambda: get_session().head(constants.ENDPOINT, timeout=_SECONDS))
     except Exception as error:  # the hub client changes its HTTP library from release to release
-        return f"{host} does not answer within {seconds:.0f} s ({type(error).__name__})"
+        return f"{host} does not answer within {_SECONDS:.0f} s ({type(error).__name__})"
     return f"{host} answers"
 
 

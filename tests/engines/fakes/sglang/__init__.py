@@ -19,7 +19,7 @@ class Engine:
             assert params["temperature"] == 0.0
             assert params["no_stop_trim"]
             if len(ids) >= self.room:
-                raise ValueError(f"The prompt has {len(ids)} tokens, too many\nand a long trace")
+                raise ValueError(f"{len(ids)} tokens: longer than the context length\nand a trace")
             limit = min(params["max_new_tokens"], self.room - len(ids))
             written, ended = scripted.go_on(ids, limit, params["stop_token_ids"], params["stop"])
             reason = {"type": "length", "length": len(written)}

@@ -47,7 +47,7 @@ class LLM:
             assert params.include_stop_str_in_output
             ids = prompt["prompt_token_ids"]
             if len(ids) >= self.room:
-                raise ValueError(f"The prompt has {len(ids)} tokens, too many\nand a long trace")
+                raise ValueError(f"{len(ids)} tokens: longer than the context length\nand a trace")
             limit = min(params.max_tokens, self.room - len(ids))
             written, ended = scripted.go_on(ids, limit, params.stop_token_ids, params.stop)
             reason = "length" if ended is None else "stop"
