@@ -39,8 +39,8 @@ _THEME: dict[str, dict[str, object]] = {
     "text": {"color": SOFT, "fontSize": 12.5, "aria": False},
     "rule": {"color": SOFT, "strokeWidth": 1.5},
 }  # fmt: skip
-# Altair looks a channel that is a string up among all classes of its schema, which takes longer than
-# the drawing; hence objects. What is wrong in one still ends to_dict: once instead of twice.
+# Channels are objects: Altair compares one that is a string with every class of its schema, which
+# takes longer than the drawing. What is wrong in an object still ends to_dict.
 HOVER = alt.Description("hover:N")
 alt.utils.schemapi.disable_debug_mode()
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
