@@ -362,20 +362,6 @@ def test_the_entropies_of_an_answer_are_those_of_its_own_tokens() -> None:
     assert estimate_answer(reply, answer_span(["\n", " ", "", " ", "\n"])) == {}
 
 
-@pytest.mark.parametrize(
-    ("pieces", "span"),
-    [
-        (["42"], slice(0, 1)),
-        (["4", "2\n", "x"], slice(0, 2)),
-        (["\n4", "2", "\n"], slice(0, 2)),
-        (["4", "\nQ", "2"], slice(0, 1)),
-        ([], slice(0, 0)),
-    ],
-)
-def test_where_an_answer_ends(pieces: list[str], span: slice) -> None:
-    assert answer_span(pieces) == span
-
-
 def test_an_end_token_is_no_word_of_the_reply() -> None:
     reply = WrittenReply("q", "so", 2, [7, 9], [0.5, 0.1], [0.6, 0.9], [0.2, 0.8])
     assert without_end(reply, [9]) == WrittenReply("q", "so", 2, [7], [0.5], [0.6], [0.2])
