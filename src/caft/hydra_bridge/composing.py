@@ -101,11 +101,6 @@ def start_hydra(args: argparse.Namespace) -> Hydra:
     return hydra
 
 
-def name_job_folder(overrides: str, *, _root_: DictConfig) -> str:
-    """A sweep job's folder, below the sweep's: its distinguishing overrides, and its digest."""
-    return name_job(overrides, build_run_config(without_hydra(_root_)))
-
-
 def find_job_folder(composed: DictConfig, config: RunConfig) -> str:
     """What `hydra.sweep.subdir` gives; `config`, built from `composed`, is not built again."""
     raw = OmegaConf.to_container(composed.hydra.sweep, resolve=False)
@@ -113,6 +108,11 @@ def find_job_folder(composed: DictConfig, config: RunConfig) -> str:
     if raw["subdir"] == JOB_FOLDER:
         return name_job(composed.hydra.job.override_dirname, config)
     return str(composed.hydra.sweep.subdir)
+
+
+def name_job_folder(overrides: str, *, _root_: DictConfig) -> str:
+    """A sweep job's folder, below the sweep's: its distinguishing overrides, and its digest."""
+    return name_job(overrides, build_run_config(without_hydra(_root_)))
 
 
 def read_question(sweep: str | None) -> str:
