@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -37,6 +37,15 @@ def _spare_imports() -> None:
     gc.enable()
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """A teacher on loopback that is always wrong unless told what to write."""
+    from fake_server import FakeServer
+
+    with FakeServer() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

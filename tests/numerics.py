@@ -33,6 +33,24 @@ FIGURES = "CAFT_NUMERICS_FIGURES"
 Result = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
 
 
+class Head:
+    """What the loss needs of a model."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        self.layer.weight = torch.nn.Parameter(weight)
+
+    def get_output_embeddings(self) -> torch.nn.Linear:
+        return self.layer
+
+
+class Words:
+    """Replies as token numbers."""
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return " ".join(map(str, ids))
+
+
 @dataclass(frozen=True, slots=True)
 class Chain:
     """What rounds on the way to a number: `depth` products in a row, the longest of `width` terms.

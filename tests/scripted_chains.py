@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from caft.pipeline.workspace import Workspace
 from caft.records import Question, SampledReply
@@ -14,24 +14,27 @@ from caft.store import StageKind, write_table
 
 
 @dataclass(frozen=True)
-class Written:
-    """A finished stage of drawn chains, with these rows as its result."""
+class Finished:
+    """For the store: `stage` as if it had been run, and had written what `write` writes."""
 
-    stage: SampleInputs
-    rows: Sequence[SampledReply]
+    stage: Any
+    write: Callable[[Path], object]
 
-    kind: ClassVar[StageKind] = StageKind.samples
     resumable: ClassVar[bool] = False
-    scratch: ClassVar[Sequence[str]] = ()
+    scratch: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def key(self) -> dict[str, object]:
-        return self.stage.key
+    def kind(self) -> StageKind:
+        return self.stage.kind  # type: ignore[no-any-return]
+
+    @property
+    def key(self) -> Mapping[str, object]:
+        return self.stage.key  # type: ignore[no-any-return]
 
     def produce(self, folder: Path) -> None:
-        write_table(folder / "samples.parquet", SampledReply, self.rows)
+        self.write(folder)
 
-    def read(self, folder: Path) -> list[SampledReply]:
+    def read(self, folder: Path) -> object:
         return self.stage.read(folder)
 
 
@@ -54,4 +57,6 @@ def write_tries(workspace: Workspace, sampling: SampleInputs, right: Mapping[str
         for gold in [item.answer_set[item.gold_index or 0]]
         for number in range(sampling.count)
     ]
-    workspace.store.obtain(Written(sampling, rows))
+    workspace.store.obtain(
+        Finished(sampling, lambda at: write_table(at / "samples.parquet", SampledReply, rows))
+    )

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from fake_server import FakeServer
 
 from bad_inputs import Case, dial_cases, find_fault, folders_of, found_cases, list_cases
-
-sys.path.insert(0, str(Path(__file__).parent / "teachers"))
-
-from fake_server import FakeServer
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import Enum
+from functools import cache
 from math import inf, nan, nextafter
 from typing import Any, get_args, get_origin
 
@@ -42,25 +43,25 @@ WITH = {"dataset.largest_operand": {"dataset.highest": 99}}
 
 def refusal(dial: Dial, value: object) -> str:
     """The refusal where `dial` is `value`, as the command line would; "" where it is taken."""
-    composed = _composed(dial.words).copy()
+    plain, composed = _composed(dial.words)
+    values = {**WITH.get(dial.path, {}), dial.path: value}
     try:
-        for path, given in {**WITH.get(dial.path, {}), dial.path: value}.items():
+        for path, given in values.items():
             _put(composed, path, given)
         build_run_config(composed)
     except (UserError, OmegaConfBaseException) as error:
         return explain(error)
+    finally:  # a copy of the whole config for each value takes longer
+        for group in {path.partition(".")[0] for path in values}:
+            composed[group] = plain[group]
     return ""
 
 
-_COMPOSED: dict[tuple[str, ...], Any] = {}
-
-
-def _composed(words: tuple[str, ...]) -> Any:
-    if words not in _COMPOSED:
-        config = OmegaConf.structured(compose(words))
-        # As Hydra hands it over: values, whose types are looked up again.
-        _COMPOSED[words] = OmegaConf.create(OmegaConf.to_container(config, enum_to_str=True))
-    return _COMPOSED[words]
+@cache
+def _composed(words: tuple[str, ...]) -> tuple[Any, Any]:
+    """Plain values, and these as Hydra hands them over: their types are looked up again."""
+    plain: Any = OmegaConf.to_container(OmegaConf.structured(compose(words)), enum_to_str=True)
+    return plain, OmegaConf.create(plain)
 
 
 def _put(composed: Any, path: str, value: object) -> None:

@@ -15,24 +15,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from caft.data import QuestionSplits, load_questions
 from caft.data.cells import as_text, as_whole_number, is_missing, is_number, show, tidy_column
-from caft.data.config import ColumnsConfig, LocalConfig
-from caft.errors import UserError
+from caft.data.config import ColumnsConfig
+from local_rows import load, refused
 
 NAN = math.nan
 Rows = Sequence[dict[str, Any]]
-
-
-def load(path: Path, **dials: Any) -> QuestionSplits:
-    return load_questions(LocalConfig(name="local", train_path=str(path), **dials))
-
-
-def refused(path: Path, **dials: Any) -> str:
-    with pytest.raises(UserError) as error:
-        load(path, **dials)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def as_jsonl(folder: Path, rows: Rows) -> Path:

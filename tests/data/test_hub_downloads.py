@@ -17,19 +17,20 @@ from fake_hub import COMMIT, Hub, HubHandler, run_with_hub, serving
 
 FILES = ("train_0.jsonl", "train_1.jsonl", "train_2.jsonl")
 LOAD = """
-import sys
+import json, sys
 from caft.data import hub_table, load_questions
 from caft.data.config import ColumnsConfig, HubConfig
 from caft.errors import UserError
 hub_table.SECONDS_TO_ANSWER = 60.0  # a busy machine takes longer than a user is made to wait
-config = HubConfig(name="hub", id=sys.argv[2], revision=sys.argv[1])
-config.test_split = sys.argv[3] if sys.argv[3:] else None
-config.columns = ColumnsConfig(options=None)
-try:
-    splits = load_questions(config)
-    print(sum(len(part) for _, part in splits.parts()))
-except UserError as error:
-    print(error)
+for revision, id, *test_split in json.loads(sys.argv[1]):
+    config = HubConfig(name="hub", id=id, revision=revision)
+    config.test_split = test_split[0] if test_split else None
+    config.columns = ColumnsConfig(options=None)
+    try:
+        splits = load_questions(config)
+        print(sum(len(part) for _, part in splits.parts()))
+    except UserError as error:
+        print(error)
 """
 WHOLE = """
 import sys
@@ -88,11 +89,14 @@ def hub() -> Iterator[FakeHub]:
         yield server
 
 
-def call(code: str, hub: FakeHub, home: Path, revision: str, *words: str, **more: str) -> str:
-    words = words or ("fake/sums",)
-    done = run_with_hub(code, revision, *words, endpoint=hub.url, home=home, **more)
+def call(code: str, words: str, hub: FakeHub, home: Path, **more: str) -> str:
+    done = run_with_hub(code, words, endpoint=hub.url, home=home, **more)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def load(hub: FakeHub, home: Path, revision: str, **more: str) -> str:
+    return call(LOAD, json.dumps([(revision, "fake/sums")]), hub, home, **more)
 
 
 @pytest.mark.parametrize("revision", [COMMIT, "main"])
@@ -100,45 +104,50 @@ def test_an_unfinished_download_is_finished_and_then_read_offline(
     tmp_path: Path, hub: FakeHub, revision: str
 ) -> None:
     hub.broken = FILES[1]
-    refused = call(LOAD, hub, tmp_path, revision)
+    refused = load(hub, tmp_path, revision)
     assert "dataset.id=fake/sums was refused by the hub (" in refused
     assert list(tmp_path.rglob(f"snapshots/*/{FILES[0]}"))
-    offline = call(LOAD, hub, tmp_path, revision, HF_HUB_OFFLINE="1")
+    offline = load(hub, tmp_path, revision, HF_HUB_OFFLINE="1")
     assert "is not in the local cache and HF_HUB_OFFLINE is set" in offline
     hub.broken = ""
-    assert call(LOAD, hub, tmp_path, revision) == "30"
-    assert call(LOAD, hub, tmp_path, revision, HF_HUB_OFFLINE="1") == "30"
+    assert load(hub, tmp_path, revision) == "30"
+    assert load(hub, tmp_path, revision, HF_HUB_OFFLINE="1") == "30"
 
 
 def test_what_the_hubs_own_tool_has_downloaded_is_read_offline(
     tmp_path: Path, hub: FakeHub
 ) -> None:
-    call(WHOLE, hub, tmp_path, COMMIT)
-    assert call(LOAD, hub, tmp_path, COMMIT, HF_HUB_OFFLINE="1") == "30"
+    call(WHOLE, COMMIT, hub, tmp_path)
+    assert load(hub, tmp_path, COMMIT, HF_HUB_OFFLINE="1") == "30"
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (("main", "fake/smus"), "dataset.id=fake/smus is not on the hub, or is private; correct"),
-        (("main", "fake/gated"), "dataset.id=fake/gated is gated; ask for access"),
-        (("nothing", "fake/sums"), "has nothing at dataset.revision=nothing; give one of its"),
+def test_a_refusal_says_what_to_do(tmp_path: Path, hub: FakeHub) -> None:
+    expected = {
+        ("main", "fake/smus"): "dataset.id=fake/smus is not on the hub, or is private; correct",
+        ("main", "fake/gated"): "dataset.id=fake/gated is gated; ask for access",
+        ("nothing", "fake/sums"): "has nothing at dataset.revision=nothing; give one of its",
         (
-            ("refs/convert/parquet", "fake/sums"),
-            "has nothing at dataset.revision=refs/convert/parquet; give one of its",
-        ),
-        (("main", "a/b/c"), "dataset.id=a/b/c is not a hub id; give one such as cais/mmlu"),
-        (("main", "fake/sums", "tset"), "dataset.test_split is 'tset', but fake/sums has no such"),
-        (("main", "fake/many"), "dataset.subset is not set, and there are several: one, two; give"),
-    ],
-)
-def test_a_refusal_says_what_to_do(
-    tmp_path: Path, hub: FakeHub, words: tuple[str, ...], line: str
-) -> None:
-    told = call(LOAD, hub, tmp_path, *words)
-    assert told.startswith("dataset.")
-    assert line in told
-    assert "connect to the network" not in told
+            "refs/convert/parquet",
+            "fake/sums",
+        ): "has nothing at dataset.revision=refs/convert/parquet; give one of its",
+        ("main", "a/b/c"): "dataset.id=a/b/c is not a hub id; give one such as cais/mmlu",
+        (
+            "main",
+            "fake/sums",
+            "tset",
+        ): "dataset.test_split is 'tset', but fake/sums has no such",
+        (
+            "main",
+            "fake/many",
+        ): "dataset.subset is not set, and there are several: one, two; give",
+    }
+    told = call(LOAD, json.dumps([*expected]), hub, tmp_path).splitlines()
+    for refusal, line in zip(told, expected.values(), strict=True):
+        assert refusal.startswith("dataset.")
+        assert line in refusal
+        assert "connect to the network" not in refusal
+    # So no refusal could be the answer to the one before it.
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("moved", ["HF_HOME", "HF_HUB_CACHE"])  # the token, and the files
@@ -146,7 +155,7 @@ def test_a_cache_that_cannot_be_written_is_not_told_as_a_silent_hub(
     tmp_path: Path, hub: FakeHub, moved: str
 ) -> None:
     (tmp_path / "file").touch()
-    told = call(LOAD, hub, tmp_path / "home", "main", **{moved: str(tmp_path / "file/folder")})
+    told = load(hub, tmp_path / "home", "main", **{moved: str(tmp_path / "file/folder")})
     assert told.startswith("dataset.id=fake/sums cannot be kept in the hub's cache (")
     assert "Not a directory" in told
     assert "set HF_HOME to another folder" in told

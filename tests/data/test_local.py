@@ -21,7 +21,7 @@ from caft.data.config import (
     LocalConfig,
 )
 from caft.errors import UserError
-from caft.records import Question
+from local_rows import in_order, load, refused
 
 COLOURS = ["red", "green", "blue"]
 
@@ -39,25 +39,8 @@ def write_jsonl(folder: Path, rows: list[dict[str, object]], name: str = "q.json
     return str(path)
 
 
-def load(path: str, **dials: object) -> QuestionSplits:
-    return load_questions(LocalConfig(name="local", train_path=path, **dials))  # type: ignore[arg-type]
-
-
-def everything(splits: QuestionSplits) -> list[Question]:
-    """All questions in file order."""
-    found = [*splits.train, *splits.validation, *splits.test]
-    return sorted(found, key=lambda question: int(question.origin.split(":")[1]))
-
-
 def golds(splits: QuestionSplits) -> list[int | None]:
-    return [question.gold_index for question in everything(splits)]
-
-
-def refused(path: str, **dials: object) -> str:
-    with pytest.raises(UserError) as error:
-        load(path, **dials)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return [question.gold_index for question in in_order(splits)]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +87,7 @@ def test_same_questions_from_jsonl_csv_and_parquet(tmp_path: Path) -> None:
 
 def test_origin_names_file_and_line(tmp_path: Path) -> None:
     splits = load(write_jsonl(tmp_path, rows_of("A", "B", "C")))
-    assert [question.origin for question in everything(splits)] == [
+    assert [question.origin for question in in_order(splits)] == [
         "q.jsonl:1",
         "q.jsonl:2",
         "q.jsonl:3",
@@ -112,10 +95,10 @@ def test_origin_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_ids_made_of_content_do_not_move(tmp_path: Path) -> None:
-    first = everything(load(write_jsonl(tmp_path, rows_of("A", "B", "C"))))
+    first = in_order(load(write_jsonl(tmp_path, rows_of("A", "B", "C"))))
     # the same rows further down in another file
     rows = [{"question": "new?", "options": ["x", "y"], "answer": "A"}, *rows_of("A", "B", "C")]
-    later = everything(load(write_jsonl(tmp_path, rows, "other.jsonl")))
+    later = in_order(load(write_jsonl(tmp_path, rows, "other.jsonl")))
     assert [question.id for question in later[1:]] == [question.id for question in first]
     assert len({question.id for question in later}) == 4
 
@@ -128,7 +111,7 @@ def test_ids_rationale_and_subject_from_columns(tmp_path: Path) -> None:
         )
     ]
     columns = ColumnsConfig(id="n", rationale="why")
-    found = everything(load(write_jsonl(tmp_path, rows), columns=columns))
+    found = in_order(load(write_jsonl(tmp_path, rows), columns=columns))
     assert [question.id for question in found] == ["0", "1", "2"]
     assert [question.rationale for question in found] == ["Because.", None, None]
 
@@ -136,7 +119,7 @@ def test_ids_rationale_and_subject_from_columns(tmp_path: Path) -> None:
 def test_free_text_and_closed_answer_sets(tmp_path: Path) -> None:
     rows = [{"question": f"{n} + 1?", "answer": n + 1} for n in range(4)]
     path = write_jsonl(tmp_path, rows)
-    free = everything(load(path, columns=ColumnsConfig(options=None)))
+    free = in_order(load(path, columns=ColumnsConfig(options=None)))
     assert [(question.gold_text, question.gold_index) for question in free] == [
         ("1", None),
         ("2", None),
@@ -145,7 +128,7 @@ def test_free_text_and_closed_answer_sets(tmp_path: Path) -> None:
     ]
     closed = load(path, columns=ColumnsConfig(options=None), answer_set=list("4321"))
     assert golds(closed) == [3, 2, 1, 0]
-    assert everything(closed)[0].answer_set == ("4", "3", "2", "1")
+    assert in_order(closed)[0].answer_set == ("4", "3", "2", "1")
     message = refused(path, columns=ColumnsConfig(options=None), answer_set=list("123"))
     assert "q.jsonl:4: answer 4 is not in dataset.answer_set (1, 2, 3)" in message
 
@@ -384,7 +367,7 @@ def test_duplicate_ids(tmp_path: Path) -> None:
     assert message.startswith("q.jsonl:4: id '2' repeats q.jsonl:2")
     assert "dataset.duplicates=first" in message
     splits = load(path, columns=columns, duplicates=Duplicates.first)
-    assert [question.id for question in everything(splits)] == ["1", "2", "3", "4", "5"]
+    assert [question.id for question in in_order(splits)] == ["1", "2", "3", "4", "5"]
     assert splits.removed == {"train rows: id repeated": 1}
 
 
@@ -422,7 +405,7 @@ def test_relative_paths_start_at_the_current_folder(
 ) -> None:
     write_jsonl(tmp_path, rows_of("A", "B", "C"))
     monkeypatch.chdir(tmp_path)
-    assert len(everything(load("q.jsonl"))) == 3
+    assert len(in_order(load("q.jsonl"))) == 3
 
 
 PUBLISHED = ColumnsConfig(id="n")

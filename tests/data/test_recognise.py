@@ -10,11 +10,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from caft.data import QuestionSplits, load_questions
-from caft.data.config import ColumnsConfig, LocalConfig
+from caft.data.config import ColumnsConfig
 from caft.data.recognise import find_series
 from caft.errors import UserError
-from caft.records import Question
+from local_rows import in_order, load
 
 COLOURS = ("red", "green", "blue")
 LETTERED = dict(zip("ABC", COLOURS, strict=True))
@@ -34,15 +33,6 @@ def write(folder: Path, rows: list[dict[str, object]], ending: str = "jsonl") ->
             writer.writeheader()
             writer.writerows(rows)
     return str(path)
-
-
-def load(path: str, **dials: object) -> QuestionSplits:
-    return load_questions(LocalConfig(name="local", train_path=path, **dials))  # type: ignore[arg-type]
-
-
-def in_order(splits: QuestionSplits) -> list[Question]:
-    found = [*splits.train, *splits.validation, *splits.test]
-    return sorted(found, key=lambda question: int(question.origin.split(":")[1]))
 
 
 OPTIONS: dict[str, object] = {

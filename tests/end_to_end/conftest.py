@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +14,6 @@ import pytest
 
 from caft.report.json_schema import describe
 from front_door import ARITHMETIC, TINY, call
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
-
-from fake_server import FakeServer
 
 # Two stages of one epoch, as complexity_aware_paper has them but shorter.
 TWO_STAGES = (
@@ -110,13 +105,6 @@ def workshop(tmp_path: Path) -> Workshop:
 def whole_run(shared: Workshop) -> Finished:
     """complexity_aware on arithmetic with the Llama class, from questions to report."""
     return shared.run(*ARITHMETIC, TWO_STAGES)
-
-
-@pytest.fixture
-def server() -> Iterator[Any]:
-    """A teacher on loopback that is always wrong unless told what to write."""
-    with FakeServer() as running:
-        yield running
 
 
 @dataclass(frozen=True)

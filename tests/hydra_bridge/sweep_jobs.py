@@ -33,7 +33,7 @@ def run(config: RunConfig, context: RunContext) -> int:
         file.write(json.dumps(note) + "\n")
     print(f"started {config.seed}", flush=True)
     if config.seed == 3 or (config.seed == 7 and not Path("mended").exists()):
-        raise UserError("the file rows.jsonl has no rows")
+        raise UserError("the file rows.jsonl\nhas no rows")
     if config.seed == 4:
         raise KeyError("a fault")
     if config.seed == 5:

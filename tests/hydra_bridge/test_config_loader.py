@@ -52,3 +52,15 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.M
     file.unlink()
     with pytest.raises(UserError, match="mine"):
         compose(["experiment=mine"])
+
+
+def test_what_one_config_merged_stays_out_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "caft" / "experiment"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    (folder / "mine.yaml").write_text("# @package _global_\nstore: {path: mine}\n", "utf-8")
+    (folder / "plain.yaml").write_text("# @package _global_\nseed: 3\n", "utf-8")
+    assert compose(["experiment=mine"]).store.path == "mine"
+    assert compose(["experiment=plain"]).store.path == ".caft_store"

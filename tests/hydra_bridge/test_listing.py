@@ -14,7 +14,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from caft.hydra_bridge.composing import compose_overrides, read_question, start_hydra
+from caft.hydra_bridge.composing import (
+    JOB_FOLDER,
+    compose_overrides,
+    read_question,
+    start_hydra,
+)
 from caft.hydra_bridge.groups import find_conf
 from caft.hydra_bridge.jobs import count_devices
 from caft.hydra_bridge.overrides import type_overrides
@@ -105,6 +110,13 @@ def test_a_job_tells_what_is_its_own_from_what_all_share() -> None:
         overrides = [*words, "hydra.mode=MULTIRUN", "hydra.sweep.dir=sweep"]
         master = compose_overrides(hydra, "config", overrides, RunMode.MULTIRUN)
         planned = [job for job, _ in check_jobs(hydra, master)]
+        composed = [
+            hydra.config_loader.load_sweep_config(master, job.shared + job.overrides)
+            for job in planned
+        ]
+        assert OmegaConf.to_container(master.hydra.sweep)["subdir"] == JOB_FOLDER
+        # What Hydra's launchers would ask for, each of which builds the config again.
+        assert [job.folder for job in planned] == [each.hydra.sweep.subdir for each in composed]
     finally:
         GlobalHydra.instance().clear()
     assert [(job.overrides, job.shared) for job in planned] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -223,12 +224,16 @@ def test_every_job_has_a_process_of_its_own_whatever_the_launcher(tmp_path: Path
 
 
 def test_a_job_that_is_killed_is_told_from_one_that_fails(tmp_path: Path) -> None:
-    done = sweep(tmp_path, "seed=5,3,1")
+    done = sweep(tmp_path, "seed=5,3,4,1")
     assert done.status == 1
-    assert done.states == {"seed=5": "failed", "seed=3": "failed", "seed=1": "done"}
+    assert done.states == {f"seed={seed}": "failed" for seed in (5, 3, 4)} | {"seed=1": "done"}
     assert "ended by SIGKILL; out of memory?" in done.jobs["seed=5"]["error"]
-    assert "ended by SIGKILL" in done.err
-    assert "2 of 3 jobs of this sweep failed" in done.err
+    assert "started 1" in done.out
+    lines = done.err.splitlines()
+    assert "ended by SIGKILL" in lines[0]
+    assert re.fullmatch(r"job seed=3-\w{8}: the file rows.jsonl has no rows", lines[1])
+    assert re.match(r"job seed=4-\w{8}: a bug in CAFT: KeyError", lines[2])
+    assert lines[3].startswith("3 of 4 jobs of this sweep failed")
 
 
 def test_jobs_side_by_side_have_devices_of_their_own(tmp_path: Path) -> None:

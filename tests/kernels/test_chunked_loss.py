@@ -11,20 +11,9 @@ from torch.nn.functional import cross_entropy, linear
 
 from caft.kernels import chunked_loss as head_module
 from caft.kernels.chunked_loss import has_plain_head, summed_head_loss, without_head
-from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
+from numerics import DTYPES, Chain, Head, assert_as_exact, chain_of, in_float64
 
 pytestmark = pytest.mark.numerics
-
-
-class Head:
-    """What the loss needs of a model."""
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        self.layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-        self.layer.weight = torch.nn.Parameter(weight)
-
-    def get_output_embeddings(self) -> torch.nn.Linear:
-        return self.layer
 
 
 def test_sum_over_tokens_by_hand() -> None:

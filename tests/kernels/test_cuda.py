@@ -30,7 +30,7 @@ from caft.trainers.config import TrainerConfig
 from caft.tune.batches import EpochLoader
 from caft.tune.config import TuningConfig
 from caft.tune.module import TuningModule
-from numerics import DTYPES, Chain, assert_as_exact, assert_greedy, chain_of, in_float64
+from numerics import DTYPES, Chain, Words, assert_as_exact, assert_greedy, chain_of, in_float64
 
 pytestmark = [
     pytest.mark.numerics,
@@ -199,13 +199,6 @@ def test_norms(model: Any) -> None:
     assert "forward" in vars(fused)
     said = [each(x.cuda()).cpu() for each in (fused, usual)]
     assert_as_exact(*said, weight * wide * scale, Chain(width=64, depth=2))
-
-
-class Words:
-    """Replies as token numbers."""
-
-    def decode(self, ids: list[int], **_: Any) -> str:
-        return " ".join(map(str, ids))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -33,6 +33,7 @@ from caft.models.generation import generate_replies
 from caft.models.reply_cache import _row_cache_does, make_cache
 from caft.models.reply_rules import ReplyRules
 from caft.models.sampling import Draw, Sampling, draw_tokens
+from numerics import Words
 
 pytestmark = pytest.mark.numerics
 ENDS = tuple(range(5, 13))
@@ -42,13 +43,6 @@ RULES = {
     "drawn": replace(GREEDY, sampling=Sampling(temperature=1.0, seed=3)),
     "with_spread": replace(GREEDY, with_spread=True),
 }
-
-
-class Words:
-    """Replies as token numbers."""
-
-    def decode(self, ids: list[int], **_: Any) -> str:
-        return " ".join(map(str, ids))
 
 
 @pytest.fixture(scope="module")

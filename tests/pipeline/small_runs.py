@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 from caft.pipeline.results import Scored
 from caft.records import AnswerScore, Question
-from caft.store import StageKind, write_table
+from caft.store import write_table
+from scripted_chains import Finished
 
 SMALL = (
     "model=tiny",
@@ -40,31 +39,6 @@ def score_in_order(questions: Sequence[Question]) -> Scored:
             for number, question in enumerate(questions)
         ]
     )
-
-
-@dataclass(frozen=True)
-class Finished:
-    """For the store: `stage` as if it had been run, and had written what `write` writes."""
-
-    stage: Any
-    write: Callable[[Path], object]
-
-    resumable: ClassVar[bool] = False
-    scratch: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def kind(self) -> StageKind:
-        return self.stage.kind  # type: ignore[no-any-return]
-
-    @property
-    def key(self) -> Mapping[str, object]:
-        return self.stage.key  # type: ignore[no-any-return]
-
-    def produce(self, folder: Path) -> None:
-        self.write(folder)
-
-    def read(self, folder: Path) -> object:
-        return self.stage.read(folder)
 
 
 def finish_scores(stage: Any, rows: Sequence[AnswerScore]) -> Finished:

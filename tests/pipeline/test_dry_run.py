@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_runs import TWO_STAGES, Finished, score_in_order
+from small_runs import TWO_STAGES, score_in_order
 
 from caft.errors import UserError
 from caft.pipeline.dry_run import plan_run
@@ -28,6 +28,7 @@ from caft.teachers.prices import Caps
 from caft.teachers.replies import Request, prepare
 from caft.trainers.loggers import open_logger
 from caft.trainers.tracker import RunIdentity
+from scripted_chains import Finished
 
 Open = Callable[..., Workspace]
 

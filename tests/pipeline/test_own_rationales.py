@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fake_server import FakeServer
 from small_runs import score_in_order
 
 from caft.errors import UserError
@@ -25,21 +25,11 @@ from caft.store import digest
 from caft.tune.draws import Draws
 from scripted_chains import write_tries as write
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
-
-from fake_server import FakeServer
-
 Open = Callable[..., Workspace]
 OWN = ("method=self_taught", "score.samples.count=2")
 EVERYWHERE = (
     "method.stages=[{targets:{easy:own_rationale,middle:own_rationale,hard:own_rationale}}]"
 )
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
 
 
 def classes(workspace: Workspace) -> tuple[list[Question], list[Question], list[Question]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fake_server import Call, FakeServer
 from small_runs import score_in_order
 from tokenizers import AddedToken
 
@@ -32,10 +32,6 @@ from caft.pipeline.workspace import Workspace
 from caft.records import Target
 from caft.report.run.cost import count_cost
 from caft.tune.check import CLOSE, OPEN, render_example
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
-
-from fake_server import Call, FakeServer
 
 Open = Callable[..., Workspace]
 THINKING = "method.stages=[{targets:{easy:answer,middle:rationale,hard:thinking}}]"

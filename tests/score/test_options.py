@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_batches import chat
+from fake_server import Call, FakeServer
 
 from caft.distill.endpoint import forecast_endpoint
 from caft.errors import UserError
@@ -23,11 +24,6 @@ from caft.teachers.ledger import Ledger
 from caft.teachers.replies import for_alternatives
 from caft.text.config import OptionIds, PromptConfig
 from caft.text.prompts import Wanted, write_prompt
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
-
-from fake_batches import chat
-from fake_server import Call, FakeServer
 
 ALL = {"A": 0.5, "B": 0.25, "C": 0.125, "x": 0.005, "y": 0.004}
 ENTROPY = -(4 / 7 * math.log(4 / 7) + 2 / 7 * math.log(2 / 7) + 1 / 7 * math.log(1 / 7))

@@ -105,6 +105,10 @@ def test_a_token_that_is_no_label_is_shown_as_it_is_written() -> None:
 @pytest.mark.parametrize(
     ("pieces", "span"),
     [
+        (["42"], slice(0, 1)),
+        (["4", "2\n", "x"], slice(0, 2)),
+        (["\n4", "2", "\n"], slice(0, 2)),
+        (["4", "\nQ", "2"], slice(0, 1)),
         (["a", "b"], slice(0, 2)),
         ([" ", "\r\n", "a", " b", "\n", "c"], slice(2, 4)),
         (["a", "\rb"], slice(0, 1)),

@@ -1,21 +1,9 @@
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_server import FakeServer
 from postgres_server import PostgresServer, find_binaries
 
 from caft.teachers.ledger.opening import open_database
-
-
-@pytest.fixture
-def server():
-    with FakeServer() as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,13 @@ def solve(call: Call) -> str:
     return f"I read {call.question!r} and think. [[A]]"
 
 
+def wait_until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 @dataclass
 class FakeServer:
     """`write` makes a reply's text; `status` forces an HTTP status; `raw` forces a whole body.

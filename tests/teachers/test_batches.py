@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_batches import CUT, chat
+from fake_server import wait_until
 
 from caft.errors import UserError
 from caft.signals import watch_signals
@@ -221,13 +222,6 @@ SCRIPT = """
     requests = [Request((("system", "Think."), ("user", f"q{n}"))) for n in range(int(sys.argv[2]))]
     print(len(ask_all(requests, OpenAITeacherConfig(**json.loads(sys.argv[3])), sys.argv[1])))
 """
-
-
-def wait_until(true):
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import textwrap
 import time
 
 import pytest
+from fake_server import wait_until
 
 from caft.teachers.ask import ask_all
 from caft.teachers.config import OpenAITeacherConfig
@@ -72,13 +73,6 @@ def asked(kept):
         return {request["messages"][1]["content"] for request in requests}
 
     return read
-
-
-def wait_until(true):
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def finish(server, place, count, **more):

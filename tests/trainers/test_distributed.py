@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from caft.errors import UserError
 from caft.hydra_bridge.running import end_on_signals
 from caft.store import disk_may_be_full
-from caft.trainers.distributed import run_ranks
+from caft.trainers.distributed import Failure, Ranks, run_ranks
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -21,6 +22,14 @@ from distributed_jobs import be_killed, fail, list_listeners
 
 def run(what: str) -> Any:
     return run_ranks(fail, (what,), 2, lambda _: None)
+
+
+def travel(what: str) -> Exception:
+    """The error of the second process as the first one gets it, without starting either."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        fail(Ranks(rank=1), None, what)
+    failure: Failure = pickle.loads(pickle.dumps(Failure.of(1, caught.value)))
+    return failure.restore()
 
 
 def test_a_full_disk_in_a_process_of_its_own_is_the_users_to_solve() -> None:
@@ -37,16 +46,16 @@ def test_a_full_disk_in_a_process_of_its_own_is_the_users_to_solve() -> None:
 
 
 def test_another_error_of_the_system_keeps_its_class() -> None:
-    with pytest.raises(FileNotFoundError, match="/no/such/file"):
-        run("missing")
+    error = travel("missing")
+    assert isinstance(error, FileNotFoundError)
+    assert "/no/such/file" in str(error)
 
 
 def test_any_other_error_comes_with_the_childs_traceback() -> None:
-    with pytest.raises(RuntimeError) as caught:
-        run("a test")
-    message = "the process of device 1: UnpicklableError: broken by a test"
-    assert str(caught.value) == message
-    (note,) = caught.value.__notes__
+    error = travel("a test")
+    assert isinstance(error, RuntimeError)
+    assert str(error) == "the process of device 1: UnpicklableError: broken by a test"
+    (note,) = error.__notes__
     assert note.startswith("in the process of device 1:\nTraceback (most recent call last):")
     assert "in fail\n    raise UnpicklableError(what)\n" in note
 

@@ -11,8 +11,6 @@ PROGRAM = """
 import resource
 import sys
 
-import pytest
-import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -16,6 +16,7 @@ from caft.tune.batches import make_step
 from caft.tune.config import Loss, TuningConfig
 from caft.tune.module import TuningModule
 from caft.tune.token_weights import TOKEN_WEIGHTS
+from numerics import Head
 
 BY_HAND = {
     # p(label) of 1/2, 1/4, 1/4, 0; of four equal words; of a word that is certain.
@@ -46,17 +47,6 @@ def plain_loss(loss: Loss, logits: torch.Tensor, labels: torch.Tensor) -> torch.
         Loss.eaft: -(p * p.log()).sum(-1) / math.log(logits.shape[-1]),
     }[loss]
     return -(weights.detach() * chosen.log()).sum()
-
-
-class Head:
-    """What the loss needs of a model."""
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        self.layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-        self.layer.weight = torch.nn.Parameter(weight)
-
-    def get_output_embeddings(self) -> torch.nn.Linear:
-        return self.layer
 
 
 @pytest.mark.parametrize("loss", Loss, ids=str)

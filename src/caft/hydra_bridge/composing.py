@@ -43,6 +43,9 @@ warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is valida
 OWN_SWEEPER = "cases"
 """Our sweeper's own name, because a launcher's worker registers Hydra's `basic` again."""
 
+JOB_FOLDER = "${caft_job_folder:${hydra.job.override_dirname}}"
+"""The `hydra.sweep.subdir` of conf/config.yaml."""
+
 
 @cache
 def register_schemas() -> None:
@@ -96,6 +99,15 @@ def start_hydra(args: argparse.Namespace) -> Hydra:
     # Replaces Hydra's own, which is registered when Hydra looks for its plugins.
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=SweeperConfig)
     return hydra
+
+
+def find_job_folder(composed: DictConfig, config: RunConfig) -> str:
+    """What `hydra.sweep.subdir` gives; `config`, built from `composed`, is not built again."""
+    raw = OmegaConf.to_container(composed.hydra.sweep, resolve=False)
+    assert isinstance(raw, dict)
+    if raw["subdir"] == JOB_FOLDER:
+        return name_job(composed.hydra.job.override_dirname, config)
+    return str(composed.hydra.sweep.subdir)
 
 
 def name_job_folder(overrides: str, *, _root_: DictConfig) -> str:

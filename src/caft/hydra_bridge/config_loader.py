@@ -53,7 +53,9 @@ class Loader(ConfigLoaderImpl):  # type: ignore[misc]
             for each in defaults
         )
         merge = super()._compose_config_from_defaults_list
-        return _keep(_merged, key, lambda: merge(defaults=defaults, repo=repo))
+        # Merging changes what it is given, and its result is the caller's to change.
+        merged = _keep(_merged, key, lambda: merge(defaults=defaults, repo=copy.deepcopy(repo)))
+        return copy.deepcopy(merged)
 
 
 class _Repository(ConfigRepository):  # type: ignore[misc]
@@ -64,7 +66,7 @@ class _Repository(ConfigRepository):  # type: ignore[misc]
         return copy.copy(self)
 
     def load_config(self, config_path: str) -> _Result | None:
-        """The config's content; schemas are ours, and have no old names."""
+        """The config's content, not to be changed; schemas are ours, and have no old names."""
         source = self._find_object_source(config_path, ObjectType.CONFIG)
         if source is None:
             return None
@@ -88,13 +90,13 @@ def _state(source: ConfigSource, config_path: str) -> Hashable:
 
 
 def _keep(kept: dict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:
-    """A copy, for the caller to change; the oldest are forgotten."""
+    """The same object each time; the oldest are forgotten."""
     if key not in kept:
         value = make()
         if len(kept) >= _MOST_KEPT:
             del kept[next(iter(kept))]
         kept[key] = value
-    return copy.deepcopy(kept[key])
+    return kept[key]
 
 
 def _package(found: ConfigResult, path: str) -> str:

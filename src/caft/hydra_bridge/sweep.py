@@ -26,6 +26,7 @@ from caft.hydra_bridge.composing import (
     OWN_SWEEPER,
     build_run_config,
     compose_overrides,
+    find_job_folder,
     read_question,
     without_hydra,
 )
@@ -252,7 +253,7 @@ def check_jobs(
             composed.hydra.job.num = len(jobs)
         config = build_run_config(without_hydra(composed))
         digest = digest_config(config)
-        folder = str(composed.hydra.sweep.subdir)
+        folder = find_job_folder(composed, config)
         refuse_bad_subfolder(folder)
         job = job_table.Job(
             number=len(jobs),

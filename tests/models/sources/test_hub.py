@@ -1,5 +1,6 @@
 """The hub says no in many ways; a person reads one line. A fake hub stands on loopback."""
 
+import json
 import shutil
 import socket
 import subprocess
@@ -17,18 +18,21 @@ from caft.models.time_limit import within
 from fake_hub import COMMIT, Hub, HubHandler, run_with_hub, serving
 
 ASK = """
-import sys
+import json, sys
 from caft.errors import UserError
 from caft.models.sources.locate import locate_model
 from caft.models.sources import hub
 from caft.models.config import HubModelConfig
-if sys.argv[3]:  # a busy machine takes longer to answer than a user is made to wait
-    hub.REQUEST_SECONDS = hub.ANSWER_SECONDS = float(sys.argv[3])
-try:
-    print(locate_model(HubModelConfig(name="m", id=sys.argv[1], revision=sys.argv[2])))
-except UserError as error:
-    print(error, file=sys.stderr)
-    sys.exit("torch was imported" if "torch" in sys.modules else 2)
+if sys.argv[1]:  # a busy machine takes longer to answer than a user is made to wait
+    hub.REQUEST_SECONDS = hub.ANSWER_SECONDS = float(sys.argv[1])
+status = 0
+for id, revision in json.loads(sys.argv[2]):
+    try:
+        print(locate_model(HubModelConfig(name="m", id=id, revision=revision)))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        status = "torch was imported" if "torch" in sys.modules else 2
+sys.exit(status)
 """
 
 
@@ -120,36 +124,43 @@ def ask(
     **more: str,
 ) -> subprocess.CompletedProcess[str]:
     """What comes of locating a model; `patience` for the hub in seconds, "" for CAFT's own."""
-    return run_with_hub(ASK, id, revision, patience, endpoint=endpoint, home=home, **more)
+    asked = json.dumps([(id, revision)])
+    return run_with_hub(ASK, patience, asked, endpoint=endpoint, home=home, **more)
 
 
 def refusal(done: subprocess.CompletedProcess[str], id: str) -> str:
-    line = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert f"model.id={id}" in line
-    assert "model.path=" in line
+    (line,) = refusals(done, [id])
     return line
 
 
-@pytest.mark.parametrize(
-    ("id", "revision", "expected"),
-    [
-        ("fake/missing", "main", "is not on the hub, or is private"),
-        ("fake/private", "main", "HF_TOKEN"),
-        ("fake/gated", "main", "is gated; ask for access"),
-        ("fake/model", "nothing", "has nothing at model.revision=nothing"),
-        ("fake/broken", "main", "refused by the hub"),
-        ("fake/pickled", "main", "has no model.safetensors"),
-        ("fake/renamed", "main", "has no model.safetensors"),
-        ("one/two/three", "main", "is not a hub id"),
-    ],
-)
-def test_what_the_hub_refuses(
-    hub: FakeHub, tmp_path: Path, id: str, revision: str, expected: str
-) -> None:
-    line = refusal(ask(hub.url, tmp_path, id, revision), id)
-    assert expected in line
+def refusals(done: subprocess.CompletedProcess[str], ids: list[str]) -> list[str]:
+    """One line a model."""
+    lines = done.stderr.strip().splitlines()
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert len(lines) == len(ids), done.stderr
+    for line, id in zip(lines, ids, strict=True):
+        assert f"model.id={id}" in line
+        assert "model.path=" in line
+    return lines
+
+
+def test_what_the_hub_refuses(hub: FakeHub, tmp_path: Path) -> None:
+    expected = {
+        ("fake/missing", "main"): "is not on the hub, or is private",
+        ("fake/private", "main"): "HF_TOKEN",
+        ("fake/gated", "main"): "is gated; ask for access",
+        ("fake/model", "nothing"): "has nothing at model.revision=nothing",
+        ("fake/broken", "main"): "refused by the hub",
+        ("fake/pickled", "main"): "has no model.safetensors",
+        ("fake/renamed", "main"): "has no model.safetensors",
+        ("one/two/three", "main"): "is not a hub id",
+    }
+    done = run_with_hub(ASK, "60", json.dumps([*expected]), endpoint=hub.url, home=tmp_path)
+    lines = refusals(done, [id for id, _ in expected])
+    for line, words in zip(lines, expected.values(), strict=True):
+        assert words in line
+    # So no refusal could be the answer to the one before it.
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_nobody_listens(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def draw_arms(key: str, text: str, rows: Sequence[Row], *, axis: str,
     fill = alt.when("datum.line").then(alt.value(CURVE)).otherwise(alt.value(PAPER))
     return draw(
         key, f"Accuracy by {axis}", text,
-        joined.mark_line(strokeWidth=1.75).encode(x, y, detail="line:N"),
+        joined.mark_line(strokeWidth=1.75).encode(x, y, alt.Detail("line:N")),
         whisker(rows, x),
         chart(rows).mark_point(size=110, stroke=CURVE, strokeWidth=1.75).encode(
             x, y, fill=fill, description="hover:N"),
@@ -99,7 +99,7 @@ def _write_names(
             text = chart(own).mark_text(align=align, baseline="middle", fontSize=11.5, color=INK)
             layers.append(text.encode(
                 alt.X("px:Q", scale=None, axis=None), alt.Y("py:Q", scale=None, axis=None),
-                text="text:N",
+                alt.Text("text:N"),
             ))  # fmt: skip
     return layers
 

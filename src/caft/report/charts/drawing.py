@@ -39,6 +39,10 @@ _THEME: dict[str, dict[str, object]] = {
     "text": {"color": SOFT, "fontSize": 12.5, "aria": False},
     "rule": {"color": SOFT, "strokeWidth": 1.5},
 }  # fmt: skip
+# Channels are objects: Altair compares one that is a string with every class of its schema, which
+# takes longer than the drawing. What is wrong in an object still ends to_dict.
+HOVER = alt.Description("hover:N")
+alt.utils.schemapi.disable_debug_mode()
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _UNUSED = ("role", "aria-label", "aria-roledescription", "aria-hidden", "font-family")
 
@@ -64,7 +68,7 @@ across, upwards = partial(_quantity, alt.X), partial(_quantity, alt.Y)
 def whisker(rows: Iterable[Row], *where: object) -> alt.Chart:
     """Intervals from `low` to `high`."""
     lines = chart(rows).mark_rule(strokeWidth=2)
-    return lines.encode(*where, y="low:Q", y2="high:Q", description="hover:N")
+    return lines.encode(*where, alt.Y("low:Q"), alt.Y2("high:Q"), HOVER)
 
 
 def shorten(text: str, most: int) -> str:

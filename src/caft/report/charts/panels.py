@@ -13,6 +13,7 @@ from caft.report.charts import Row
 from caft.report.charts.drawing import (
     COUNT,
     CURVE,
+    HOVER,
     INK,
     NUMBER,
     RULE,
@@ -58,14 +59,14 @@ def draw_bins(text: str, measure: str, bins: Sequence[Row], *, edges: Sequence[f
     return draw(
         "histogram", f"Correct and incorrect answers by {measure}", text,
         chart(bars).mark_rect(xOffset=0.75, x2Offset=-0.75).encode(
-            x("low"), y, x2="high:Q", y2=alt.datum(0), description="hover:N",
+            x("low"), y, alt.X2("high:Q"), alt.Y2Datum(0), HOVER,
             color=alt.Color("side:N", scale=_SIDES, legend=None)),
-        chart([{}]).mark_rule(aria=False, color=INK).encode(y=alt.datum(0)),
-        chart(cuts).mark_rule(strokeDash=[4, 3]).encode(x("x"), description="hover:N"),
+        chart([{}]).mark_rule(aria=False, color=INK).encode(alt.YDatum(0)),
+        chart(cuts).mark_rule(strokeDash=[4, 3]).encode(x("x"), HOVER),
         chart(strips).mark_rect(xOffset=1, x2Offset=-1).encode(
-            x("low"), shade, x2="high:Q", y=alt.value(-9), y2=alt.value(-4),
-            description="hover:N"),
-        names.encode(x("x"), _ROW, text="name:N"),
+            x("low"), shade, alt.X2("high:Q"), alt.YValue(-9), alt.Y2Value(-4),
+            HOVER),
+        names.encode(x("x"), _ROW, alt.Text("name:N")),
         height=314, margins=(74, 18, 54, 52),
     )  # fmt: skip
 
@@ -93,10 +94,10 @@ def draw_rates(text: str, measure: str, curve: Sequence[Row], cuts: Sequence[Row
         chart(curve).mark_area(color=CURVE, opacity=0.1, aria=False).encode(x, y.stack(None)),
         _draw_diagonal(x, y),
         chart(curve).mark_line().encode(x, y),
-        chart(cuts).mark_point(color=CURVE).encode(x, y, description="hover:N"),
+        chart(cuts).mark_point(color=CURVE).encode(x, y, HOVER),
         corner.mark_text(align="right", dy=-18, fontSize=18, fontWeight=600, color=INK).encode(
-            x, y, text=alt.value(value)),
-        corner.mark_text(align="right").encode(x, y, text=alt.value(bounds)),
+            x, y, alt.TextValue(value)),
+        corner.mark_text(align="right").encode(x, y, alt.TextValue(bounds)),
         width=340, height=346,
     )  # fmt: skip
 
@@ -105,7 +106,7 @@ def draw_stated(text: str, shares: Sequence[Row]) -> Markup:
     """Stated against observed frequency."""
     x = across("x", "confidence (probability of the answer)", (0, 1), SHARE, padding=8)
     y = upwards("y", "accuracy (share of correct answers)", (0, 1), SHARE, padding=8)
-    dots = chart(shares).mark_point(color=CURVE).encode(x, y, description="hover:N")
+    dots = chart(shares).mark_point(color=CURVE).encode(x, y, HOVER)
     return draw("calibration", "Reliability: accuracy by confidence", text,
                 _draw_diagonal(x, y), whisker(shares, x), dots, width=340, height=346)  # fmt: skip
 
@@ -129,12 +130,12 @@ def draw_mode(text: str, mode: str, shares: Sequence[Row], chance: float | None 
     return draw(
         f"accuracy-{mode}", f"Accuracy in {mode} mode", text,
         chart(rows[:1]).mark_rule(color=RULE, aria=False).encode(x.bandPosition(1)),
-        level.mark_rule(strokeDash=[2, 4], color=SOFT).encode(y, description="hover:N"),
+        level.mark_rule(strokeDash=[2, 4], color=SOFT).encode(y, HOVER),
         level.mark_text(align="right", baseline="bottom", dy=-2, color=SOFT).encode(
-            y, x=alt.value("width"), text="hover:N"),
+            y, alt.XValue("width"), alt.Text("hover:N")),
         whisker(rows, x, aside, colour),
-        chart(rows).mark_point().encode(x, y, aside, colour, shape, description="hover:N"),
-        chart(names).mark_text(dy=18).encode(x, y=alt.value("height"), text="short:N"),
+        chart(rows).mark_point().encode(x, y, aside, colour, shape, HOVER),
+        chart(names).mark_text(dy=18).encode(x, alt.YValue("height"), alt.Text("short:N")),
         width=320, height=270, margins=(40, 8, 34, 46),
     )  # fmt: skip
 
@@ -156,9 +157,9 @@ def draw_curve(key: str, text: str, points: Sequence[Row], *, name: str, axis: s
     return draw(
         key, name, text,
         chart(starts[1:]).mark_rule(strokeDash=[4, 3], aria=False).encode(x),
-        chart(starts).mark_text(align="left", dx=3).encode(x, _ROW, text="name:N"),
-        chart(points).mark_line().encode(x, y, detail="stage:N"),
-        chart(points).mark_point(color=CURVE, opacity=seen).encode(x, y, description="hover:N"),
+        chart(starts).mark_text(align="left", dx=3).encode(x, _ROW, alt.Text("name:N")),
+        chart(points).mark_line().encode(x, y, alt.Detail("stage:N")),
+        chart(points).mark_point(color=CURVE, opacity=seen).encode(x, y, HOVER),
         height=300, margins=(60, 18, 54, 52),
     )  # fmt: skip
 
@@ -174,9 +175,9 @@ def draw_tokens(text: str, rows: Sequence[Row]) -> Markup:
     return draw(
         "tokens", "Tokens by purpose", text,
         chart(rows).mark_bar(**bar, color="var(--sunken)").encode(
-            y, x=alt.value(0), x2=alt.value("width"), description="hover:N"),
-        chart(seen).mark_bar(**bar, color=CURVE).encode(x, y, description="hover:N"),
-        label(align="left").encode(y, x=alt.value(0), text="name:N"),
-        label(align="right").encode(y, x=alt.value("width"), text="count:N"),
+            y, alt.XValue(0), alt.X2Value("width"), HOVER),
+        chart(seen).mark_bar(**bar, color=CURVE).encode(x, y, HOVER),
+        label(align="left").encode(y, alt.XValue(0), alt.Text("name:N")),
+        label(align="right").encode(y, alt.XValue("width"), alt.Text("count:N")),
         height=46 * len(rows), margins=(0, 0, 0, 0),
     )  # fmt: skip
