@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from caft.data.cells import as_text, as_whole_number, is_missing, is_number, show, tidy_column
+from caft.data.cells import as_text, as_whole_number, find_rule, is_missing, is_number, show
 from caft.data.config import ColumnsConfig
 from local_rows import load, refused
 
@@ -93,7 +93,7 @@ formats = pytest.mark.parametrize("write", FORMATS.values(), ids=list(FORMATS))
     ],
 )
 def test_a_column_is_tidied_as_a_whole(column: list[object], tidy: list[object]) -> None:
-    assert repr(tidy_column(column)) == repr(tidy)
+    assert repr([*map(find_rule(column), column)]) == repr(tidy)
 
 
 def test_what_is_missing_a_number_a_text() -> None:

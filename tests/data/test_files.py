@@ -86,6 +86,15 @@ def test_missing_file_names_key_and_nearest(tmp_path: Path) -> None:
         ("a.jsonl", "[" * 100_000, "a.jsonl:1: "),
         ("a.jsonl", "", "has no rows"),
         ("a.jsonl", "\n\n", "has no rows"),
+        ("a.json", "", "has no rows"),
+        ("a.json", '\n{"data": [\n {"q": 1},\n {"q": 2,}\n]}', "a.json:4: not JSON ("),
+        ("a.json", '{"q": 1}\n{"q": \n', "a.json:2: not JSON"),
+        ("a.json", '{"q": 1,}\n{"q": 2}\n', "a.json:1: not JSON"),
+        ("a.json", '{\n"q": 1}\n{\n"q": 2}\n', "a.json:3: not JSON (Extra data"),
+        ("a.json", '[{"q": 1}] x', "a.json:1: not JSON (Extra data at column 12)"),
+        ("a.json", '{"q": 1}\n5\n', "a.json:2: a JSON int"),
+        ("a.json", "5", "a.json:1: a JSON int"),
+        ("a.json", "[" * 100_000, "a.json: JSON nested too deeply"),
         ("a.csv", "", "has no rows"),
         ("a.csv", "q,a\n", "has no rows"),
         ("a.csv", "q,a\nx,y\nx,y,z\n", "a.csv:3: 3 cells, but the header has 2"),
@@ -232,6 +241,23 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
 def test_a_cell_of_megabytes_is_read(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, "a.csv", f"q,a\n{'x' * 3_000_000},y\n"), "key")
     assert len(str(table.rows[0].values["q"])) == 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ('{"q": "x",\n "a": 1}', 1),
+        ('{"q": {"0": "x",\n "1": "y"}}', 1),
+        ('{"q": "x"}', 1),
+        ('\ufeff{"q": "x"} \n\n{"q": "y"}\n', 2),
+    ],
+)
+def test_a_json_object_is_a_row_however_many_lines_it_takes(
+    tmp_path: Path, text: str, count: int
+) -> None:
+    rows = read_table(write(tmp_path, "a.json", text), "key").rows
+    assert len(rows) == count
+    assert rows[0].origin == "a.json:1"
 
 
 def test_the_one_list_of_objects_that_a_json_object_holds_is_the_rows(tmp_path: Path) -> None:

@@ -163,6 +163,26 @@ def test_a_wrong_mapping_is_an_error_and_a_few_odd_rows_are_counted(tmp_path: Pa
         load_questions(ready("mmlu", path, answer_form="letter", first_index=None))
 
 
+@pytest.mark.parametrize(
+    ("options", "last", "odd", "asked"),
+    [
+        (("3", "1", "4", "2"), 4, "see above", "can be read as index and as text"),
+        (WORDS, 3, "-1", r"as well from 0 as from 1; set dataset\.first_index=0 or"),
+    ],
+)
+def test_one_odd_row_does_not_settle_how_all_answers_are_read(
+    tmp_path: Path, options: tuple[str, ...], last: int, odd: str, asked: str
+) -> None:
+    _, schema, make = SETS["mmlu"]
+    rows = [{**make(n), "choices": options, "answer": str(1 + n % last)} for n in range(100)]
+    rows[50]["answer"] = odd
+    path = tmp_path / "rows.parquet"
+    text = pa.schema(schema).set(3, pa.field("answer", TEXT))
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, text), path)
+    with pytest.raises(UserError, match=asked):
+        load_questions(HubConfig(name="hub", id="a/b", path=str(path)))
+
+
 def test_a_split_is_not_drawn_from_a_file_where_another_is_named(tmp_path: Path) -> None:
     files, schema, make = SETS["arc"]
     lay_out(tmp_path, files, pa.schema(schema), make)

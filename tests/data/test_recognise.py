@@ -19,8 +19,10 @@ COLOURS = ("red", "green", "blue")
 LETTERED = dict(zip("ABC", COLOURS, strict=True))
 
 
-def write(folder: Path, rows: list[dict[str, object]], ending: str = "jsonl") -> str:
-    path = folder / f"q.{ending}"
+def write(
+    folder: Path, rows: list[dict[str, object]], ending: str = "jsonl", name: str = "q"
+) -> str:
+    path = folder / f"{name}.{ending}"
     if ending == "json":
         path.write_text(json.dumps(rows), encoding="utf-8")
     elif ending == "jsonl":
@@ -112,6 +114,40 @@ def test_alpaca_with_solutions(tmp_path: Path, ending: str) -> None:
     assert found[0].rationale == "2 + 0."
 
 
+def alpaca(n: int, output: str) -> dict[str, object]:
+    return {"instruction": f"Add {n} and 1.", "output": output.format(n + 1)}
+
+
+@pytest.mark.parametrize("odd", ["train", "test"])
+def test_solutions_are_split_off_in_all_files_or_in_none(tmp_path: Path, odd: str) -> None:
+    rows = {
+        "train": [alpaca(n, "So #### {}") for n in range(6)],
+        "test": [alpaca(n, "So #### {}") for n in range(6, 20)],
+    }
+    paths = {part: write(tmp_path, each, name=part) for part, each in rows.items()}
+    splits = load(paths["train"], test_path=paths["test"], validation=2)
+    assert {(q.gold_text, q.rationale) for q in splits.test} == {
+        (str(n + 1), "So") for n in range(6, 20)
+    }
+    rows[odd][3]["output"] = "It is 4."
+    write(tmp_path, rows[odd], name=odd)
+    with pytest.raises(UserError, match=r"the reply \(Alpaca\) holds .*; end every reply so"):
+        load(paths["train"], test_path=paths["test"])
+
+
+def test_solutions_as_gold_of_the_smaller_file_are_noticed(tmp_path: Path) -> None:
+    train = write(tmp_path, [alpaca(n, "{}") for n in range(20)])
+    test = write(tmp_path, [alpaca(n, "So #### {}") for n in range(20, 24)], name="test")
+    with pytest.raises(UserError, match=r"^test\.jsonl:1: .* in 4 of 4 rows"):
+        load(train, test_path=test)
+
+
+def test_a_rationale_of_one_file_alone_is_not_demanded_of_the_other(tmp_path: Path) -> None:
+    train = write(tmp_path, [{**alpaca(n, "{}"), "rationale": "So."} for n in range(6)])
+    test = write(tmp_path, [alpaca(n, "{}") for n in range(6, 9)], name="test")
+    assert len(load(train, test_path=test, validation=2).test) == 3
+
+
 def chat(n: int, system: str = "Be short.", **more: object) -> dict[str, object]:
     turns = [("system", system), ("user", f"What is {n}?"), ("assistant", f"It is [[{n}]]")]
     return {"messages": [{"role": role, "content": text} for role, text in turns], **more}
@@ -132,6 +168,17 @@ def test_messages_and_sharegpt(tmp_path: Path) -> None:
 def test_a_system_turn_of_a_row_is_context(tmp_path: Path) -> None:
     rows = [chat(n, system=f"Passage {n}.") for n in range(3)]
     assert in_order(load(write(tmp_path, rows)))[1].text == "Passage 1.\n\nWhat is 1?"
+
+
+@pytest.mark.parametrize("odd", [range(6, 9), range(7, 8)])
+def test_a_system_turn_is_left_out_of_all_files_or_of_none(tmp_path: Path, odd: range) -> None:
+    train = write(tmp_path, [chat(n) for n in range(6)])
+    rows = [chat(n, "Be long." if n in odd else "Be short.") for n in range(6, 9)]
+    splits = load(train, test_path=write(tmp_path, rows, name="test"), validation=2)
+    assert splits.train[0].text.startswith("Be short.\n\nWhat is ")
+    assert {q.text.splitlines()[0] for q in splits.test} == {
+        "Be long." if n in odd else "Be short." for n in range(6, 9)
+    }
 
 
 def test_conversations_of_several_turns_are_named(tmp_path: Path) -> None:

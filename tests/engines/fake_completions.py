@@ -49,7 +49,7 @@ class FakeModelServer:
                 self._send(*served.post(self.path, body))
 
             def _send(self, status: int, value: object) -> None:
-                data = json.dumps(value).encode()
+                data = value if isinstance(value, bytes) else json.dumps(value).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))

@@ -116,6 +116,28 @@ def test_a_breakdown_is_waited_for_and_a_long_one_ends_the_run(
             list(engine.write(prompts, rules))
 
 
+@pytest.mark.parametrize("body", [b'{"data": [oops', b"\xff{}"])
+def test_a_body_that_is_no_json_is_one_line(student: Student, body: bytes) -> None:
+    class Garbled(FakeModelServer):
+        def get(self, path: str) -> tuple[int, object]:
+            return 200, body
+
+        def post(self, path: str, body: dict[str, Any]) -> tuple[int, object]:
+            return self.get(path)
+
+    with Garbled({"base": student}) as server:
+        engine = connect(server, student)
+        assert engine.version is None
+        with pytest.raises(UserError, match=r"does not list its models \(its reply is not JSON\)"):
+            engine.check([1, 2])
+        asked = served.ModelServer(engine.config)
+        assert asked.tokenize("base", "text") is None
+        with pytest.raises(served.RefusedError, match="its reply is not JSON"):
+            asked.complete("base", "text", 1)
+        asked.close()
+        engine.close()
+
+
 def test_a_server_that_hangs_is_told_from_a_dead_one(
     student: Student, rules: ReplyRules, prompts: Prompts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ SAME = [
     ("a + b", "b+a"),
     ("1 1/2", r"\sqrt{\frac94}"),
     ("5\u03c0", r"\pi 5"),
-    ("5 pi", r"5\pi"),
+    ("\u03c0", "x = pi"),
 ]
 DIFFERENT = [
     ("[1,2]", "(1,2)"),  # closed and open
@@ -46,6 +47,8 @@ DIFFERENT = [
     ("4y", "4"),
 ]
 BY_RULES = [
+    ("5 pi", r"5\pi", True),
+    ("12\u03c0 cm\u00b2", r"12\pi", True),
     ("1/2", "0.5", True),
     (r"\frac{1}{2}", "0.5", True),
     ("1,000", "1000", True),
@@ -68,6 +71,12 @@ def test_mathematics_in_another_form_is_the_same(answer: str, gold: str) -> None
     assert same_mathematics(answer, gold)
     assert same_mathematics(gold, answer)
     assert not answers_agree(answer, gold)
+
+
+def test_pi_is_pi_however_it_is_written() -> None:
+    for answer, gold in permutations(("pi", r"\pi", "\u03c0"), 2):
+        assert same_mathematics(answer, gold)
+        assert answers_agree(answer, gold)
 
 
 @pytest.mark.parametrize(("answer", "gold"), DIFFERENT)
@@ -119,7 +128,8 @@ def test_without_a_verdict_our_rules_decide(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("text", "may"),
     [("2xy+1", True), ("12", True), (r"\text{even}", False), ("5 km", False), ("yes", False),
-     (r"\sin(2x)", True), ("x", False), (r"\pi", True), ("sin(2)", True), (r"2\pi x", True),
+     (r"\sin(2x)", True), ("x", False), (r"\pi", True), ("pi", True), ("2\u03c0r", True),
+     ("raspberry pi", False), ("sin(2)", True), (r"2\pi x", True),
      (r"3x\text{m}", True), ("1" * 200, True), ("1" * 201, False)],
 )  # fmt: skip
 def test_what_may_be_mathematics(text: str, may: bool) -> None:

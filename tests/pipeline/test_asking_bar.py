@@ -10,8 +10,8 @@ from caft.pipeline.teaching import AskingBar
 from caft.teachers.progress import AskProgress
 
 
-def told(done: int, total: int = 10) -> AskProgress:
-    return AskProgress(done=done, total=total, calls=done, usd=0.5, seconds=4.0)
+def told(done: int, total: int = 10, failed: int = 0) -> AskProgress:
+    return AskProgress(done=done, total=total, calls=done, usd=0.5, seconds=4.0, failed=failed)
 
 
 def test_a_line_now_and_then_and_one_at_the_end_of_every_attempt(
@@ -37,3 +37,9 @@ def test_a_line_now_and_then_and_one_at_the_end_of_every_attempt(
         "teacher: 3/3",
     ]
     assert (bar.tasks[0].completed, bar.tasks[0].total) == (3, 3)
+
+
+def test_requests_without_a_reply_are_not_called_refused() -> None:
+    bar = Progress(disable=True)
+    AskingBar(bar).show(told(4, failed=2))
+    assert bar.tasks[0].description.endswith("USD, 2 without a reply")

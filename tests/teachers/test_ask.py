@@ -416,7 +416,7 @@ def test_words_on_a_question_that_is_left_out_are_its_failure(server, tmp_path):
     replies = ask_all(ask_for(3), config, tmp_path / "l", seen.append)
     assert [reply.failure for reply in replies[1:]] == ["HTTP 422: body.seed: no integer"] * 2
     # Refusals are no replies.
-    assert seen[-1].line().startswith("1/3 replies, 2 refused by the endpoint, 1 from the ledger")
+    assert seen[-1].line().startswith("1/3 replies, 2 without one, 1 from the ledger")
 
 
 def test_a_query_in_the_address_goes_with_every_call(server, tmp_path, monkeypatch):

@@ -311,8 +311,7 @@ def test_progress_in_one_line():
     )
     some_failed = replace(moment, failed=10, note="")
     assert some_failed.line() == (
-        "50/100 replies, 10 refused by the endpoint, 20 from the ledger, 3.0/s, 0.5000 USD, "
-        "10 s left"
+        "50/100 replies, 10 without one, 20 from the ledger, 3.0/s, 0.5000 USD, 10 s left"
     )
 
 

@@ -89,13 +89,6 @@ _SHORT.maxlist = _SHORT.maxdict = 4
 _SHORT.maxlevel = 3
 
 
-def tidy_column(values: Sequence[object]) -> list[object]:
-    """The cells of a column (and of the lists in it) under the rules above."""
-    if all(map(_is_digits, values)):
-        return [*values]
-    return [*map(find_rule(values), values)]
-
-
 def find_rule(values: Iterable[object]) -> Callable[[object], object]:
     """What makes each cell of the column with these values tidy."""
     telling, whole = False, True

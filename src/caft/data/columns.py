@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, compress
 
-from caft.data.cells import as_text, is_missing, is_number, show, tidy_column
+from caft.data.cells import as_text, find_rule, is_missing, is_number, show
 from caft.data.config import AnswerForm, ColumnsConfig
 from caft.data.files import Row, Table, refuse_missing_columns
 from caft.data.gold import choose_form, describe_missed, find_gold
@@ -191,7 +191,7 @@ def _option_values(row: Row, names: Sequence[str]) -> list[object]:
             'list as text such as ["red", "blue"], or name one column an option: '
             "dataset.columns.options=A,B,C,D"
         )
-    return tidy_column([value])[0]  # type: ignore[return-value]
+    return find_rule([value])(value)  # type: ignore[return-value]
 
 
 def _answer_and_options(row: Row, reading: Reading) -> tuple[object, tuple[str, ...]] | None:

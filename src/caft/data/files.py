@@ -149,37 +149,37 @@ def _parse_json_line(name: str, number: int, line: bytes) -> Row:
 
 
 def _read_json(path: Path) -> Read:
-    """A list of objects, one that an object holds, or one object a line."""
-    text = path.read_bytes().lstrip(b"\xef\xbb\xbf \t\r\n")
+    """A list of objects, one that an object holds, one object, or one object a line."""
+    text = _decode(path.read_bytes(), path.name)
     try:
-        values = json.loads(_decode(text, path.name), parse_int=_read_digits)
-    except (json.JSONDecodeError, RecursionError) as error:
-        if not text.startswith(b"["):
+        values = json.loads(text if text.strip() else "[]", parse_int=_read_digits)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and re.fullmatch(r"\s*\{.*\s*", text[: error.pos]):
             return _read_jsonl(path)
-        raise UserError(f"{path.name}: not JSON ({error}); give a list of objects") from error
-    if not isinstance(values, list):
-        if not isinstance(values, dict) or not (wrapped := _find_lists(values)):
-            return _read_jsonl(path)
-        values = values[_pick_list(path.name, wrapped)]
-    return read_each(enumerate(values, start=1), partial(_as_row, path.name)), frozenset()
+        where = f"{path.name}:{error.lineno}: not JSON ({error.msg} at column {error.colno})"
+        raise UserError(f"{where}; give a list of objects") from error
+    except RecursionError as error:
+        raise UserError(f"{path.name}: JSON nested too deeply; give flat objects") from error
+    rows = enumerate(_find_rows(path.name, values), start=1)
+    return read_each(rows, partial(_as_row, path.name)), frozenset()
 
 
-def _find_lists(values: Mapping[str, object]) -> list[str]:
-    """The keys that hold lists of objects: rows, as {"data": [...]} has them."""
-    return [
+def _find_rows(name: str, values: object) -> list[object]:
+    """The list, the one list of objects that an object holds, as in {"data": [...]}, or one row."""
+    if not isinstance(values, dict):
+        return values if isinstance(values, list) else [values]
+    keys = [
         key for key, held in values.items()
         if isinstance(held, list) and held and all(isinstance(each, dict) for each in held)
     ]  # fmt: skip
-
-
-def _pick_list(name: str, keys: Sequence[str]) -> str:
     if len(keys) > 1:
         raise UserError(
             f"{name}: a JSON object with several lists of objects ({show_names(keys)}); save each "
             "as a file of its own that holds only the list"
         )
-    log.info("%s: the rows are the list under %s", name, show(keys[0]))
-    return keys[0]
+    if keys:
+        log.info("%s: the rows are the list under %s", name, show(keys[0]))
+    return list(values[keys[0]]) if keys else [values]
 
 
 def _as_row(name: str, item: tuple[int, object]) -> Row:

@@ -64,11 +64,11 @@ def _mean_the_same(option: str, text: str) -> bool:
 def choose_form(
     answers: Answers, form: AnswerForm, first_index: int | None, column: str
 ) -> tuple[AnswerForm, int]:
-    """The form in which every answer is among its options, and the index of the first option.
+    """The form in which most answers are among their options, and the index of the first option.
 
-    `form` is that form or `auto`. If none fits all rows, the one that fits most, so that the others
-    can be reported. Raises UserError if two forms fit and disagree, or if whole numbers could count
-    from 0 as well as from 1: a guess could shift every gold answer by one.
+    `form` is that form or `auto`. Raises UserError if two forms fit as many rows and disagree, or
+    if whole numbers could count from 0 as well as from 1: a guess could shift every gold answer by
+    one.
     """
     forms = FORMS if form is AnswerForm.auto else (form,)
     ways = [(form, base) for form in forms for base in _bases(form, first_index)]
@@ -76,21 +76,24 @@ def choose_form(
     for pair in answers:
         for way, found in readings.items():
             found.append(find_gold(*pair, *way))
-    complete = [way for way in ways if None not in readings[way]]
-    if any(readings[way] != readings[complete[0]] for way in complete[1:]):
-        names = list(dict.fromkeys(form.value for form, _ in complete))
+    fewest = min(found.count(None) for found in readings.values())
+    best = [way for way in ways if readings[way].count(None) == fewest]
+    pairs = (
+        pair for way in best[1:] for pair in zip(readings[best[0]], readings[way], strict=True)
+    )
+    if any(one != other for one, other in pairs if None not in (one, other)):
+        names = list(dict.fromkeys(form.value for form, _ in best))
         if names == [AnswerForm.index.value]:
             raise UserError(
-                f"column {column!r} holds whole numbers, never 0 and never the number of options, "
-                "so they may count from 0 or from 1; set dataset.first_index=0 or "
-                "dataset.first_index=1"
+                f"column {column!r} holds whole numbers that fit the options as well from 0 as "
+                "from 1; set dataset.first_index=0 or dataset.first_index=1"
             )
         advice = " or ".join(f"dataset.answer_form={name}" for name in names)
         raise UserError(
             f"column {column!r} can be read as {' and as '.join(names)}, with other answers; set "
             f"{advice}"
         )
-    return (complete or sorted(ways, key=lambda way: readings[way].count(None)))[0]
+    return best[0]
 
 
 def _bases(form: AnswerForm, first_index: int | None) -> tuple[int, ...]:

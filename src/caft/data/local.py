@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from caft.data.columns import (
     Reading,
@@ -60,7 +61,7 @@ def read_mapped(
         unread = sum(len(read.tables[split].rows) - len(tables[split].rows) for split in tables)
     questions, columns, sources = read_questions(tables, reading), read.columns, read.sources
     del tables, read  # the rows are read, and need as much memory as the questions
-    refuse_solutions([*questions.values()], config, columns)
+    _refuse_solutions([*questions.values()], config, columns, sources["answer"])
     answer = f"{sources['answer']}, as {_describe_form(reading)}"
     splits = divide_rows(config, **questions)
     removed = {**splits.removed, **({"rows that are no question": unread} if unread else {})}
@@ -93,33 +94,34 @@ def _reading(config: MappedConfig, columns: ColumnsConfig) -> Reading:
     )
 
 
-def refuse_solutions(
-    parts: Sequence[Sequence[Question]], config: MappedConfig, columns: ColumnsConfig
+def _refuse_solutions(
+    parts: Sequence[Sequence[Question]], config: MappedConfig, columns: ColumnsConfig, source: str
 ) -> None:
-    """UserError if gold answers are worked solutions, which no reply can equal."""
-    golds = pack(
-        question
+    """UserError if gold answers are worked solutions, which no reply can equal.
+
+    `source` is where the answers stood: a column, or the replies of another tool's rows.
+    """
+    golds = [
+        pack(question for question in part if question.gold_text)
         for part in parts
         if any(values_of(part, "gold_text"))
-        for question in part
-        if question.gold_text
-    )
+    ]
+    told = f"column {source!r}"
     separate = "into a column of its own and name it in dataset.columns.answer"
-    advice = f"put the number {separate}"
-    if isinstance(config, LocalConfig) and (columns.question, columns.answer) == (
-        "question",
-        "answer",
-    ):
-        advice = f"dataset=gsm8k reads them, with dataset.path={config.train_path}"
-    box = "with the answer in \\boxed{}"
-    _refuse_most(golds, _BOX_IN_PROSE, columns.answer, box, f"put what is in the box {separate}")
-    _refuse_most(golds, FINAL_NUMBER, columns.answer, "that end in '#### NUMBER'", advice)
+    boxed, number = f"put what is in the box {separate}", f"put the number {separate}"
+    if source != columns.answer:
+        told = f"the reply ({source})"
+        boxed, number = (f"end every reply so, or {advice}" for advice in (boxed, number))
+    elif isinstance(config, LocalConfig) and (columns.question, source) == ("question", "answer"):
+        number = f"dataset=gsm8k reads them, with dataset.path={config.train_path}"
+    _refuse_most(golds, _BOX_IN_PROSE, told, "with the answer in \\boxed{}", boxed)
+    _refuse_most(golds, FINAL_NUMBER, told, "that end in '#### NUMBER'", number)
     refuse_mistakes(
         [
             f"{question.origin}: the answer has {len(question.gold_text):,} characters in "
             f"{len(question.gold_text.splitlines())} lines, and no reply can equal it: one line of "
             f"up to {LONGEST_ANSWER} is read"
-            for question in golds
+            for question in chain.from_iterable(golds)
             if len(question.gold_text) > LONGEST_ANSWER or len(question.gold_text.splitlines()) > 1
         ],
         "name the column with the bare answers in dataset.columns.answer, and the one with "
@@ -132,14 +134,19 @@ _BOX_IN_PROSE = re.compile(r"\w\w.*\\f?boxed\s*\{", re.DOTALL)
 
 
 def _refuse_most(
-    golds: Sequence[Question], solved: re.Pattern[str], column: str, form: str, advice: str
+    parts: Sequence[Sequence[Question]],
+    solved: re.Pattern[str],
+    told: str,
+    form: str,
+    advice: str,
 ) -> None:
-    found = [question for question in golds if solved.search(question.gold_text)]
-    if 2 * len(found) > len(golds):
-        raise UserError(
-            f"{found[0].origin}: column {column!r} holds whole worked solutions {form}, in "
-            f"{len(found)} of {len(golds)} rows; {advice}"
-        )
+    for golds in parts:
+        found = [question for question in golds if solved.search(question.gold_text)]
+        if 2 * len(found) > len(golds):
+            raise UserError(
+                f"{found[0].origin}: {told} holds whole worked solutions {form}, in "
+                f"{len(found)} of {len(golds)} rows; {advice}"
+            )
 
 
 def read_files(config: LocalConfig) -> dict[str, Table]:

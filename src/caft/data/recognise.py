@@ -69,7 +69,7 @@ def recognise(tables: Mapping[str, Table], config: MappedConfig) -> Recognised:
     first = next(iter(rewritten.values()))
     found = _find_columns(first, columns)
     if shape:
-        found = _take_shape(first, found, columns)
+        found = _take_shape(rewritten, found, columns)
     if columns.options and found.options is None and not config.answer_set:
         rewritten = {name: _offer_truths(table, found.answer) for name, table in rewritten.items()}
         if all("options" in table.columns for table in rewritten.values()):
@@ -93,17 +93,21 @@ def _rewrite(
         return tables, ""
     for column, shape in CONVERSATIONS.items():
         if all(column in table.columns for table in tables.values()):
-            return {k: flatten_conversations(v, column) for k, v in tables.items()}, shape
+            return flatten_conversations(tables, column), shape
     for names, shape in INSTRUCTIONS.items():
         if all({names[0], names[-1]} <= set(table.columns) for table in tables.values()):
-            return {k: join_instructions(v, names) for k, v in tables.items()}, shape
+            return join_instructions(tables, names), shape
     return tables, ""
 
 
-def _take_shape(table: Table, found: ColumnsConfig, columns: ColumnsConfig) -> ColumnsConfig:
+def _take_shape(
+    tables: Mapping[str, Table], found: ColumnsConfig, columns: ColumnsConfig
+) -> ColumnsConfig:
     """Rows of another tool are free text unless a column has options."""
-    listed = found.options != columns.options or _has(table.columns, "options")
-    told = found.rationale or ("rationale" if "rationale" in table.columns else None)
+    first = next(iter(tables.values()))
+    listed = found.options != columns.options or _has(first.columns, "options")
+    solved = all("rationale" in table.columns for table in tables.values())
+    told = found.rationale or ("rationale" if solved else None)
     return replace(found, options=found.options if listed else None, rationale=told)
 
 

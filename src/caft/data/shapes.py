@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from string import ascii_uppercase
 
@@ -55,21 +55,24 @@ def parse_literal(text: str) -> object:
         return None
 
 
-def flatten_conversations(table: Table, column: str) -> Table:
-    """The table with the columns question, answer and, if replies have one, rationale.
+def flatten_conversations(tables: Mapping[str, Table], column: str) -> dict[str, Table]:
+    """The tables with the columns question, answer and, if all replies have one, rationale.
 
     A system turn that is the same in every row is left out; others stand before the question.
     Raises UserError for rows that are not one question and one reply.
     """
-    turns = read_each(table.rows, lambda row: _read_turns(row, column))
-    shared = len({each.get("system", "") for each in turns}) == 1
+    turns = {
+        name: read_each(table.rows, lambda row: _read_turns(row, column))
+        for name, table in tables.items()
+    }
+    shared = len({each.get("system", "") for part in turns.values() for each in part}) == 1
 
     def write(turns: Mapping[str, str]) -> dict[str, object]:
         context = "" if shared else turns.get("system", "")
         parts = [part for part in (context, turns["user"]) if part]
         return {"question": "\n\n".join(parts), "answer": turns["assistant"]}
 
-    return _split_solutions(_add(table, [write(each) for each in turns]))
+    return _split_solutions({k: _add(v, [*map(write, turns[k])]) for k, v in tables.items()})
 
 
 def _read_turns(row: Row, column: str) -> dict[str, str]:
@@ -98,30 +101,36 @@ def _read_content(turn: Mapping[str, object]) -> str | None:
     return as_text(content)
 
 
-def join_instructions(table: Table, names: Sequence[str]) -> Table:
-    """The table with the columns question (all of `names` but the last), answer and rationale."""
+def join_instructions(tables: Mapping[str, Table], names: Sequence[str]) -> dict[str, Table]:
+    """The tables with the columns question (all of `names` but the last), answer and rationale."""
 
     def write(row: Row) -> dict[str, object]:
         parts = [row.values.get(name) for name in names[:-1]]
         texts = [text for part in parts if (text := as_text(part))]
         return {"question": "\n\n".join(texts), "answer": row.values.get(names[-1])}
 
-    return _split_solutions(_add(table, [write(row) for row in table.rows]))
+    return _split_solutions({k: _add(v, [*map(write, v.rows)]) for k, v in tables.items()})
 
 
-def _split_solutions(table: Table) -> Table:
-    """Replies that all mark their final answer in one way become a rationale and that answer."""
-    replies = [str(row.values.get("answer")) for row in table.rows]
+def _split_solutions(tables: dict[str, Table]) -> dict[str, Table]:
+    """Replies become a rationale and an answer if all tables' mark their answers in one way."""
     for ending in _ENDINGS:
-        found = [ending.search(reply) for reply in replies]
-        if all(found):
-            split = [
-                {"answer": end["answer"].strip(), "rationale": reply[: end.start()].strip() or None}
-                for end, reply in zip(found, replies, strict=True)
-                if end
-            ]
-            return _add(table, split)
-    return table
+        if all(ending.search(reply) for table in tables.values() for reply in _replies(table)):
+            return {
+                name: _add(table, [_split_solution(reply, ending) for reply in _replies(table)])
+                for name, table in tables.items()
+            }
+    return tables
+
+
+def _replies(table: Table) -> Iterator[str]:
+    return (str(row.values.get("answer")) for row in table.rows)
+
+
+def _split_solution(reply: str, ending: re.Pattern[str]) -> dict[str, object]:
+    end = ending.search(reply)
+    assert end is not None
+    return {"answer": end["answer"].strip(), "rationale": reply[: end.start()].strip() or None}
 
 
 def _add(table: Table, made: Sequence[Mapping[str, object]]) -> Table:

@@ -17,7 +17,7 @@ import threading
 from functools import lru_cache
 
 from caft.text.parsing import answers_agree, fit_brackets, unwrap_math
-from caft.text.quantities import read_quantity
+from caft.text.quantities import PI, read_quantity
 
 LONGEST = 200
 """Characters; a longer text is no answer that a parser of mathematics should see."""
@@ -29,9 +29,8 @@ _COMMAND = re.compile(r"\\(?:begin|end)\{[a-z]+\*?\}|\\[A-Za-z]+\s?")
 _DECIMAL = re.compile(r"-?\d+(?:\.\d+)?")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
 _FUNCTIONS = re.compile(
-    r"(?<![^\W\d_])(?:a?(?:sin|cos|tan)h?|log|ln|exp|sqrt|cot|sec|csc|pi|inf)(?![^\W\d_])"
+    r"(?<![^\W\d_])(?:a?(?:sin|cos|tan)h?|log|ln|exp|sqrt|cot|sec|csc|inf)(?![^\W\d_])"
 )
-_PI = re.compile(r"\u03c0|(?<!\\)(?<![^\W\d_])pi(?![^\W\d_])")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _SHORT_WORD = re.compile(r"[^\W\d_]{2}")
 _OPERATOR = re.compile(r"[-+*/^=<>_]|\\")
@@ -57,9 +56,9 @@ def same_mathematics(answer: str, gold: str) -> bool:
 
 def may_be_mathematics(text: str) -> bool:
     """Whether a text has numbers or operators, and no words."""
-    if len(text) > LONGEST or not _SIGN.search(text):
+    if len(text) > LONGEST or not (_SIGN.search(text) or PI.search(text)):
         return False
-    bare = _FUNCTIONS.sub(" ", _COMMAND.sub(" ", _TEXT.sub(r" \1 ", text)))
+    bare = _FUNCTIONS.sub(" ", _COMMAND.sub(" ", PI.sub(" ", _TEXT.sub(r" \1 ", text))))
     if _WORD.search(bare):
         return False
     # "xy" is a product in "2xy + 1", and "km" is a unit in "5 km".
@@ -71,7 +70,7 @@ def _write(text: str) -> str:
     number = read_quantity(text)
     if number and not _DECIMAL.fullmatch(text) and not number.unit and not number.name:
         return f"{number.value.numerator}/{number.value.denominator}"
-    return _PI.sub(r"\\pi ", unwrap_math(text))
+    return PI.sub(r"\\pi ", unwrap_math(text))
 
 
 @lru_cache(maxsize=100_000)

@@ -214,7 +214,7 @@ class AskingBar:
         if self._task is None:
             self._task = self._bar.add_task(f"asking the {self._who}")
         title = f"{self._who}, {progress.replies_per_second:.1f}/s, {progress.usd:.4f} USD"
-        failed = f", {progress.failed} refused" if progress.failed else ""
+        failed = f", {progress.failed} without a reply" if progress.failed else ""
         self._bar.update(
             self._task,
             total=progress.total,

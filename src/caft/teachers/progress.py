@@ -40,7 +40,7 @@ class AskProgress:
         rate = settled / self.seconds if self.seconds > 0 else 0.0
         left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
         note = f" ({self.note})" if self.note else ""
-        failed = f", {self.failed} refused by the endpoint" if self.failed else ""
+        failed = f", {self.failed} without one" if self.failed else ""
         return (
             f"{self.replies}/{self.total} replies{failed}, {self.from_ledger} from the ledger, "
             f"{self.replies_per_second:.1f}/s, {self.usd:.4f} USD{left}{note}"

@@ -25,7 +25,7 @@ _VERSION_KEYS = ("version", "build_info")
 
 
 class RefusedError(Exception):
-    """The server answered with an HTTP status that asking again would not change."""
+    """The server gave an answer that asking again would not change."""
 
 
 class ModelServer:
@@ -50,7 +50,8 @@ class ModelServer:
         except RefusedError as error:
             raise self._unusable(f"does not list its models ({error})") from error
         rows = found.get("data")
-        return [str(row["id"]) for row in rows if "id" in row] if isinstance(rows, list) else []
+        rows = rows if isinstance(rows, list) else []
+        return [str(row["id"]) for row in rows if isinstance(row, Mapping) and "id" in row]
 
     def complete(
         self, model: str, prompt: str | Sequence[int], max_tokens: int, **extra: object
@@ -100,6 +101,8 @@ class ModelServer:
         except self._openai.APIConnectionError as error:
             why = explain_connection(error.__cause__ or error)
             raise self._unusable(f"cannot be reached{why and f' ({why})'}") from error
+        except ValueError as error:  # the client does not check what a server sends
+            raise RefusedError("its reply is not JSON") from error
         if not isinstance(found, Mapping):
             raise RefusedError("its reply is not JSON")
         return found

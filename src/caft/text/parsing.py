@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from caft.text.quantities import plain_signs, read_quantity, same_quantity, strip_ends
+from caft.text.quantities import PI, plain_signs, read_quantity, same_quantity, strip_ends
 from caft.text.thinking import drop_thinking
 
 LONGEST_ANSWER = 500
@@ -305,11 +305,8 @@ def _same_label(content: str, allowed: Sequence[str]) -> str | None:
     return folded[0] if len(folded) == 1 else None
 
 
-_PI = re.compile(r"\s?\\pi(?![a-zA-Z])\s?")
-
-
 def _plain(text: str) -> str:
-    text = _PI.sub("\u03c0", strip_ends(_unwrap(plain_signs(_unwrap(text)))))
+    text = PI.sub("\u03c0", strip_ends(_unwrap(plain_signs(_unwrap(text)))))
     return " ".join(text.casefold().split())
 
 

@@ -22,6 +22,9 @@ _CURRENCY_NAMES = {
 _CURRENCIES = {name: code for code, names in _CURRENCY_NAMES.items() for name in names}
 _BEFORE = "|".join(re.escape(name) for name in _CURRENCIES if len(name) in (1, 3))
 
+PI = re.compile(r"\s?(?:\\pi(?![a-zA-Z])|\u03c0)\s?|(?<![^\W\d_])(?<!\\)(?i:pi)(?![^\W\d_])")
+"""Pi, as a letter, in LaTeX or in words."""
+
 # Lengths are bounded: a reply of a million digits must not take long.
 _GROUPED = (
     r"[1-9]\d{0,2}(?:,\d{3}){1,8}(?:\.\d{1,40})?"
@@ -66,20 +69,20 @@ _NOT_UNITS = re.compile(
     r"(s\b|$|\sof\b)"  # but "12 seventh graders" are twelve
     r"|half($|\sof\b)|(negative|squared|cubed|factorial|repeating|recurring)\b"
     r"|.*\b(or|and|to|plus|minus|times|than|x|below zero)\b"
-    r"|.*\bof (?:[^\W\d_]|pi)$",  # "25% of y"
+    r"|.*\bof [^\W\d_]$",  # "25% of y"
     re.IGNORECASE,
 )
 # No unit but a factor, as in "4y km": pi, i, e, and any letter of Latin or Greek that is no symbol.
 # The a of "2 a day" is an article.
 _FACTOR = re.compile(
     r"(?!a\s+[^\W\d_]{2})(?![mshdtglLNJWVAKCFTHMBS\u03a9](?![^\W\d_]))"
-    r"(?:\u03c0|(?:[a-zA-Z\u0370-\u03ff]|[xyz]{2,3}|pi)(?![^\W\d_]))"
+    r"(?:\u03c0|(?:[a-zA-Z\u0370-\u03ff]|[xyz]{2,3})(?![^\W\d_]))"
 )
+_SPACE_BEHIND_PI = re.compile("(?<=\u03c0) (?![^\\W\\d_\u00b2\u00b3])")
 _SHORTHAND = re.compile(r"(k|m|b|mn|bn)\b", re.IGNORECASE)
 _SAME_UNITS = {
     **dict.fromkeys(("percent", "per cent", "pct"), "%"),
     **dict.fromkeys(("degree", "degrees", "deg"), "°"),
-    "pi": "\u03c0",
 }
 _SIGNS = {*_CURRENCY_NAMES, "%", "¢"}
 _WORDS = re.compile(r"[^\s/·-]+|[/·-]")
@@ -175,6 +178,9 @@ def _same_unit(left: str, right: str) -> bool:
 
     A sign, or the words behind it, may be on one side only: "$5 each" and "$5".
     """
+    factor, other_factor = (unit.partition(" ") for unit in (left, right))
+    if factor[0] == other_factor[0] == "\u03c0":
+        left, right = factor[2], other_factor[2]
     if not (left and right):
         return not _FACTOR.match(left or right)
     (sign, words), (other, others) = _split_sign(left), _split_sign(right)
@@ -236,6 +242,7 @@ def _tidy(text: str) -> str:
         for sign in signs:
             text = text.replace(sign, plain)
     text = _LATEX_TEXT.sub(r" \1", text)
+    text = _SPACE_BEHIND_PI.sub("", PI.sub(" \u03c0 ", text))
     # The fraction begins with a space: a number before it must not join its digits.
     text = _LATEX_FRACTION.sub(_write_fraction, text)
     text = _POWER_OF_TEN.sub(lambda power: f"e{power[1] or power[2]}", text)
@@ -276,7 +283,7 @@ def _read_words_behind(sign: str, after: str) -> str | None:
 
 
 def _name_unit(unit: str) -> str:
-    """One name for a currency, percent, degrees, pi and a power; other units as written."""
+    """One name for a currency, percent, degrees and a power; other units as written."""
     unit = unit.replace("° ", "°").replace("²", "^2").replace("³", "^3")
     folded = unit.casefold()
     return _CURRENCIES.get(folded) or _SAME_UNITS.get(folded, unit)

@@ -52,8 +52,8 @@ class Database(Protocol):
     def execute(self, statement: str, values: Sequence[object] = ()) -> Rows:
         """Run one statement, inside a transaction."""
 
-    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
-        """Run it once for every row of values; the number of rows that were changed."""
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run it once for every row of values."""
 
     def explain(self, error: Exception) -> Exception:
         """A UserError, in one line, for an error of this database; any other as it is."""

@@ -149,12 +149,10 @@ class PostgresDatabase:
         )
         return _Result(cursor)
 
-    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
-        """Run it once for every row of values; the number of rows that were changed."""
-        cursor = self._connection.cursor()
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run it once for every row of values."""
         escaped = [[_escape(value) for value in row] for row in rows]
-        cursor.executemany(statement.replace("?", "%s"), escaped)
-        return int(cursor.rowcount)
+        self._connection.cursor().executemany(statement.replace("?", "%s"), escaped)
 
     def explain(self, error: Exception) -> Exception:
         """A UserError for what PostgreSQL refuses."""

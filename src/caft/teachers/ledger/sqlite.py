@@ -115,9 +115,9 @@ class SqliteDatabase:
         """Run one statement."""
         return self._connection.execute(statement, tuple(values))
 
-    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
-        """Run it once for every row of values; the number of rows that were changed."""
-        return self._connection.executemany(statement, rows).rowcount
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run it once for every row of values."""
+        self._connection.executemany(statement, rows)
 
     def explain(self, error: Exception) -> Exception:
         """A UserError for what SQLite refuses."""
