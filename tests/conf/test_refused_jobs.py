@@ -56,6 +56,28 @@ def test_a_sweep_is_refused_by_what_its_later_jobs_would_refuse(
     assert not Path("outputs").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        (["method=distill", *ENDPOINT], "NO_KEY"),
+        (["method=sft", "until=tune"], "there are none yet with until=tune; leave it out"),
+    ],
+)
+def test_a_search_is_refused_by_what_every_trial_would_refuse(
+    front_door: FrontDoor,
+    started: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    part: str,
+) -> None:
+    assert front_door("-m", "multirun_sweeps=tune_lr", *OWN, *given) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert part in err
+    assert not started
+    assert not Path("outputs").exists()
+
+
 @pytest.mark.parametrize("estimator", ["option_entropy_gain", "judge_steps"])
 def test_a_key_that_only_an_estimator_needs_is_wanted_beforehand(
     estimator: str,

@@ -126,7 +126,9 @@ def _ask_teacher(workspace: Workspace, taught: Taught, step: Step, phase: range)
     return replace(taught, rationales=rationales, stages=(*taught.stages, record))
 
 
-def _with_bought(before: Sequence[Rationale], rationales: Sequence[Rationale]) -> Sequence[Rationale]:
+def _with_bought(
+    before: Sequence[Rationale], rationales: Sequence[Rationale]
+) -> Sequence[Rationale]:
     """What an estimator has bought stays, but for replies that were judged again."""
     again = set(map(name_reply, rationales)) if before else set()
     return join(pack(row for row in before if name_reply(row) not in again), rationales)
