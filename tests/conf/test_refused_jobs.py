@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from caft.errors import UserError
+from caft.hydra_bridge import compose
 from caft.pipeline import preflight
+from caft.run_config import RunContext
 
 FrontDoor = Callable[..., int]
 OWN = ("model=tiny", "teacher=worked", "dataset=text", "dataset.train_path=q.jsonl")
@@ -91,6 +94,27 @@ def test_a_key_that_only_an_estimator_needs_is_wanted_beforehand(
     arms = f"split.estimator=answer_entropy,{estimator}"
     assert front_door("-m", *words, *more, arms) == 2
     assert "NO_KEY" in capsys.readouterr().err
+    assert not started
+
+
+@pytest.mark.parametrize("words", [(), ("-m", "seed=1,2")])
+def test_a_key_is_wanted_before_a_dataset_is_fetched(
+    words: tuple[str, ...],
+    front_door: FrontDoor,
+    started: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr(preflight, "load_graded", lambda *a, **_: read.append(a))
+    given = ["model=tiny", "dataset=gsm8k", "method=distill", *ENDPOINT]
+    if words:
+        assert front_door(*words, *given) == 2
+        assert "NO_KEY" in capsys.readouterr().err
+    else:
+        with pytest.raises(UserError, match="NO_KEY"):
+            preflight.open_workspace(compose(given), RunContext(folder=Path("run")))
+    assert not read
     assert not started
 
 

@@ -165,11 +165,6 @@ def reaches(config: RunConfig, part: Until) -> bool:
     return order.index(part) <= order.index(config.until)
 
 
-def uses_engine(config: RunConfig) -> bool:
-    """Whether an engine that is not ours writes anything in this run."""
-    return evaluates_with_engine(config) or teaches_with_engine(config)
-
-
 def evaluates_with_engine(config: RunConfig) -> bool:
     """Whether an engine that is not ours writes replies of an evaluation."""
     return any(step.kind is StageKind.gate for step in list_steps(config))
