@@ -20,8 +20,9 @@ from caft.hydra_bridge.jobs import count_devices
 from caft.hydra_bridge.listing import JobOverrides, list_jobs, searches
 from caft.hydra_bridge.overrides import type_overrides
 from caft.hydra_bridge.sweep import check_jobs
+from caft.sweeps import job_table
 from caft.sweeps.devices import device_groups, own_devices
-from caft.sweeps.job_table import Job, end, note_job, plan_jobs, worst_status
+from caft.sweeps.job_table import Job, end, note_job, plan_jobs, read_job_table, worst_status
 from caft.sweeps.stopping import JobError, stop_jobs
 
 JOBS = {
@@ -104,6 +105,18 @@ def test_every_writer_of_the_job_table_keeps_the_question(tmp_path: Path) -> Non
     table = json.loads((tmp_path / "jobs.json").read_text())
     assert table["question"] == "Why?"
     assert [job["state"] for job in table["jobs"]] == ["running", "waiting"]
+
+
+def test_the_table_is_read_without_the_files_of_jobs_that_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, state in (("a", "done"), ("b", "failed")):
+        (tmp_path / name).mkdir()
+        note_job(tmp_path / name, Job(folder=name, state=state))
+    asked: list[str] = []
+    monkeypatch.setattr(job_table, "is_finished", lambda folder: asked.append(folder.name))
+    assert [job.state for job in read_job_table(tmp_path)] == ["done", "failed"]
+    assert asked == ["b"]
 
 
 @pytest.mark.parametrize("name", list(JOBS))
