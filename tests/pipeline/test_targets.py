@@ -25,6 +25,7 @@ from caft.pipeline.stages import split_scored, teach
 from caft.pipeline.steps import (
     asked_targets,
     find_matched_budget,
+    list_phases,
     rationale_classes,
     taught_classes,
 )
@@ -185,7 +186,8 @@ def test_an_estimators_rationales_are_not_bought_again_and_short_ones_are(
 ) -> None:
     words = ("method=short_and_long", "score.estimators=[rationale_length]", *ask(server))
     config = open_small(*words).config
-    assert asked_targets(config) == {Target.short_rationale: {"middle"}}
+    (phase,) = list_phases(config.method)
+    assert asked_targets(config, phase) == {Target.short_rationale: {"middle"}}
     assert rationale_classes(config.method) == {"middle", "hard"}
 
 

@@ -207,7 +207,7 @@ def taught_classes(method: MethodConfig, numbers: range | None = None) -> dict[T
     return {target: names for target, names in classes.items() if names}
 
 
-def asked_targets(config: RunConfig, numbers: range | None = None) -> dict[Target, set[str]]:
+def asked_targets(config: RunConfig, numbers: range) -> dict[Target, set[str]]:
     """As `taught_classes`, without what an estimator has every question asked for."""
     bought = {Target.rationale} if Need.rationale in wanted_needs(config) else set()
     classes = taught_classes(config.method, numbers)
