@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from caft.errors import UserError
+from caft.hydra_bridge import compose
 from caft.pipeline import preflight
+from caft.run_config import RunContext
 
 FrontDoor = Callable[..., int]
 OWN = ("model=tiny", "teacher=worked", "dataset=text", "dataset.train_path=q.jsonl")
@@ -56,6 +59,28 @@ def test_a_sweep_is_refused_by_what_its_later_jobs_would_refuse(
     assert not Path("outputs").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        (["method=distill", *ENDPOINT], "NO_KEY"),
+        (["method=sft", "until=tune"], "there are none yet with until=tune; leave it out"),
+    ],
+)
+def test_a_search_is_refused_by_what_every_trial_would_refuse(
+    front_door: FrontDoor,
+    started: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    part: str,
+) -> None:
+    assert front_door("-m", "multirun_sweeps=tune_lr", *OWN, *given) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert part in err
+    assert not started
+    assert not Path("outputs").exists()
+
+
 @pytest.mark.parametrize("estimator", ["option_entropy_gain", "judge_steps"])
 def test_a_key_that_only_an_estimator_needs_is_wanted_beforehand(
     estimator: str,
@@ -69,6 +94,27 @@ def test_a_key_that_only_an_estimator_needs_is_wanted_beforehand(
     arms = f"split.estimator=answer_entropy,{estimator}"
     assert front_door("-m", *words, *more, arms) == 2
     assert "NO_KEY" in capsys.readouterr().err
+    assert not started
+
+
+@pytest.mark.parametrize("words", [(), ("-m", "seed=1,2")])
+def test_a_key_is_wanted_before_a_dataset_is_fetched(
+    words: tuple[str, ...],
+    front_door: FrontDoor,
+    started: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr(preflight, "load_graded", lambda *a, **_: read.append(a))
+    given = ["model=tiny", "dataset=gsm8k", "method=distill", *ENDPOINT]
+    if words:
+        assert front_door(*words, *given) == 2
+        assert "NO_KEY" in capsys.readouterr().err
+    else:
+        with pytest.raises(UserError, match="NO_KEY"):
+            preflight.open_workspace(compose(given), RunContext(folder=Path("run")))
+    assert not read
     assert not started
 
 

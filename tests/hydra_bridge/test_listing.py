@@ -12,7 +12,7 @@ import pytest
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from caft.hydra_bridge.composing import (
     JOB_FOLDER,
@@ -20,12 +20,14 @@ from caft.hydra_bridge.composing import (
     read_question,
     start_hydra,
 )
-from caft.hydra_bridge.groups import find_conf
+from caft.hydra_bridge.groups import OWN_CONFIGS, find_conf
 from caft.hydra_bridge.jobs import count_devices
+from caft.hydra_bridge.listing import JobOverrides, list_jobs, searches
 from caft.hydra_bridge.overrides import type_overrides
-from caft.hydra_bridge.sweep import JobOverrides, check_jobs, list_jobs, searches
+from caft.hydra_bridge.sweep import check_jobs
+from caft.sweeps import job_table
 from caft.sweeps.devices import device_groups, own_devices
-from caft.sweeps.job_table import Job, end, note_job, plan_jobs, worst_status
+from caft.sweeps.job_table import Job, end, note_job, plan_jobs, read_job_table, worst_status
 from caft.sweeps.stopping import JobError, stop_jobs
 
 JOBS = {
@@ -39,6 +41,14 @@ JOBS = {
     "allocation": 17 * 5,
     "bins": 6,
 }
+
+
+def compose_sweep(*words: str) -> DictConfig:
+    try:
+        hydra = start_hydra(get_args_parser().parse_args([]))
+        return compose_overrides(hydra, "config", [*words, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+    finally:
+        GlobalHydra.instance().clear()
 
 
 @cache
@@ -64,13 +74,33 @@ def test_there_is_a_count_for_every_sweep() -> None:
 
 @pytest.mark.parametrize("name", [*JOBS, "tune_lr"])
 def test_a_sweeps_header_says_what_it_asks(name: str) -> None:
-    question = read_question(name)
+    question = read_question(compose_sweep(f"multirun_sweeps={name}").hydra.runtime)
     assert "?" in question
     assert "#" not in question
 
 
-def test_a_sweep_without_a_file_asks_nothing() -> None:
-    assert read_question(None) == read_question("mine") == ""
+def test_a_sweep_without_a_file_or_a_question_asks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_own_sweep("")
+    assert read_question(compose_sweep("seed=1,2").hydra.runtime) == ""
+    assert read_question(compose_sweep("multirun_sweeps=mine").hydra.runtime) == ""
+
+
+def test_the_question_of_ones_own_sweep_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_own_sweep("# Question: does the\n# seed matter?\n# Axes: the seed.\n")
+    runtime = compose_sweep("multirun_sweeps=mine").hydra.runtime
+    assert read_question(runtime) == "does the seed matter?"
+
+
+def write_own_sweep(header: str) -> None:
+    file = Path(OWN_CONFIGS, "multirun_sweeps", "mine.yaml")
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# @package _global_\n{header}seed: 3\n")
 
 
 def test_every_writer_of_the_job_table_keeps_the_question(tmp_path: Path) -> None:
@@ -80,6 +110,18 @@ def test_every_writer_of_the_job_table_keeps_the_question(tmp_path: Path) -> Non
     table = json.loads((tmp_path / "jobs.json").read_text())
     assert table["question"] == "Why?"
     assert [job["state"] for job in table["jobs"]] == ["running", "waiting"]
+
+
+def test_the_table_is_read_without_the_files_of_jobs_that_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, state in (("a", "done"), ("b", "failed")):
+        (tmp_path / name).mkdir()
+        note_job(tmp_path / name, Job(folder=name, state=state))
+    asked: list[str] = []
+    monkeypatch.setattr(job_table, "is_finished", lambda folder: asked.append(folder.name))
+    assert [job.state for job in read_job_table(tmp_path)] == ["done", "failed"]
+    assert asked == ["b"]
 
 
 @pytest.mark.parametrize("name", list(JOBS))
@@ -123,6 +165,26 @@ def test_a_job_tells_what_is_its_own_from_what_all_share() -> None:
         (["method=sft"], ["model=tiny", "seed=1"]),
         (["method=base"], ["model=tiny", "seed=1"]),
     ]
+
+
+def test_a_search_is_checked_with_the_first_value_of_each_axis() -> None:
+    axes = (
+        "method=choice(sft,base)",
+        "seed=range(3,9)",
+        "name=b",
+        "tuning.lora.r=int(interval(4,8))",
+    )
+    kept: dict[str, Any] = {}
+    words = ["multirun_sweeps=tune_lr", *axes, "hydra.mode=MULTIRUN", "hydra.sweep.dir=sweep"]
+    try:
+        hydra = start_hydra(get_args_parser().parse_args([]))
+        master = compose_overrides(hydra, "config", words, RunMode.MULTIRUN)
+        assert not check_jobs(hydra, master, kept)
+    finally:
+        GlobalHydra.instance().clear()
+    ((config, _),) = kept.values()
+    assert (config.method.name, config.seed, config.name) == ("sft", 3, "b")
+    assert (config.tuning.lora.r, config.tuning.learning_rate) == (4, 1e-4)
 
 
 def paper_experiments() -> list[Any]:

@@ -261,6 +261,24 @@ def test_a_report_that_cannot_be_written_fails_no_sweep(
     assert "report.html is not a file, and a run writes one of that name" in again.err
 
 
+def test_a_search_without_any_value_says_so_in_one_line(
+    sweep_here: Callable[..., Swept],
+) -> None:
+    done = sweep_here("multirun_sweeps=tune_lr", "hydra.sweeper.n_trials=1", "seed=3")
+    assert done.status == 2
+    assert "the search ended early: no job has a value (" in done.err
+    assert "Traceback" not in done.err
+    assert "1 of 1 job of this sweep failed" in done.err
+
+
+def test_a_sweep_says_how_to_look_at_runs_that_are_kept_elsewhere(
+    sweep_here: Callable[..., Swept],
+) -> None:
+    done = sweep_here("seed=1,2", "logger=mlflow", "logger.tracking_uri=http://localhost:5000")
+    assert done.out.count("sweep's runs: ") == 1
+    assert "http://localhost:5000" in done.out
+
+
 def is_under_way(folder: Path, words: str) -> bool:
     """Whether the job has noted itself, and whoever started it has noted its process."""
     return any(file.read_text() for file in folder.glob(f"{words}-*/seen.jsonl")) and any(

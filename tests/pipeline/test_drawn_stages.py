@@ -71,7 +71,7 @@ def test_a_draw_larger_than_its_class_is_refused_before_the_teacher(open_small: 
         r"class; give 10 or"
     )
     with pytest.raises(UserError, match=message):
-        refuse_small_classes(workspace, split_scored(workspace, scored))
+        refuse_small_classes(workspace, split_scored(workspace, scored), range(1))
     dry = open_small(*words, "dry_run=true")
     planner = Planner(dry, None)
     planner.scored, planner.split = scored, split_scored(dry, scored)

@@ -54,7 +54,9 @@ def test_the_teacher_is_asked_about_the_training_questions_of_the_classes_on_rat
     workspace = open_small(TWO_STAGES)
     split = split_scored(workspace, score_in_order(workspace.every_question))
     # Eight training rows in rising order: quantiles 0.25 and 0.75 leave the last two as hard.
-    ((target, asked),) = questions_for_teacher(workspace, split, asked_targets(workspace.config))
+    ((target, asked),) = questions_for_teacher(
+        workspace, split, asked_targets(workspace.config, range(2))
+    )
     assert target is Target.rationale
     assert [*asked] == [*workspace.questions.train[-2:]]
     assert rationale_classes(workspace.config.method) == {"hard"}

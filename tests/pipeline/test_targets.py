@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fake_server import Call, FakeServer
-from small_runs import score_in_order
+from small_runs import TWO_STAGES, score_in_order
 from tokenizers import AddedToken
 
 from caft.errors import UserError
@@ -25,9 +25,11 @@ from caft.pipeline.stages import split_scored, teach
 from caft.pipeline.steps import (
     asked_targets,
     find_matched_budget,
+    list_phases,
     rationale_classes,
     taught_classes,
 )
+from caft.pipeline.teaching import ask_each
 from caft.pipeline.workspace import Workspace
 from caft.records import Target
 from caft.report.run.cost import count_cost
@@ -180,8 +182,27 @@ def test_an_estimators_rationales_are_not_bought_again_and_short_ones_are(
 ) -> None:
     words = ("method=short_and_long", "score.estimators=[rationale_length]", *ask(server))
     config = open_small(*words).config
-    assert asked_targets(config) == {Target.short_rationale: {"middle"}}
+    (phase,) = list_phases(config.method)
+    assert asked_targets(config, phase) == {Target.short_rationale: {"middle"}}
     assert rationale_classes(config.method) == {"middle", "hard"}
+
+
+@pytest.mark.parametrize("words", [("split=entropy",), ("split=random", "split.match=calls")])
+def test_what_an_estimator_bought_is_in_the_bill_and_judged_once(
+    open_small: Open, server: FakeServer, words: tuple[str, ...]
+) -> None:
+    server.write = lambda call: "Because. [[1]]"
+    bought = ("score.estimators=[rationale_length]", "until=distill", *ask(server))
+    workspace = open_small(TWO_STAGES, *words, *bought)
+    train = workspace.questions.train
+    rows = ask_each(workspace, [(Target.rationale, train)])
+    scored = replace(score_in_order(workspace.every_question), rationales=rows)
+    taught = teach(workspace, scored, split_scored(workspace, scored))
+    cost = count_cost(taught.rationales, [], [], [])
+    assert cost["teacher_calls"] == len(server.log) == len(train)
+    assert sorted(row.question_id for row in taught.rationales) == sorted(q.id for q in train)
+    hard = [q.id for q in train if taught.split.complexity_of[q.id] == "hard"]
+    assert {row.question_id for row in taught.rationales[-2:]} == {*hard}
 
 
 def test_a_student_that_does_not_think_is_refused_before_anything_is_paid(

@@ -37,11 +37,12 @@ from caft.hydra_bridge.composing import (
 from caft.hydra_bridge.error_text import explain, name_references
 from caft.hydra_bridge.further import expand_further
 from caft.hydra_bridge.jobs import Start, start_child
+from caft.hydra_bridge.listing import sweeps
 from caft.hydra_bridge.nodes import follow, is_follower, leading, refuse_sweep_of_launcher
 from caft.hydra_bridge.overrides import refuse_dashes, type_overrides
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
-from caft.hydra_bridge.sweep import dry_context, run_sweep, sweeps
+from caft.hydra_bridge.sweep import dry_context, run_sweep
 from caft.program import name_command, name_version
 from caft.run_config import RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, end_if_interrupted, say

@@ -115,10 +115,15 @@ def name_job_folder(overrides: str, *, _root_: DictConfig) -> str:
     return name_job(overrides, build_run_config(without_hydra(_root_)))
 
 
-def read_question(sweep: str | None) -> str:
-    """The question in the header of a multirun_sweeps/ file; "" for a sweep without a file."""
-    file = find_conf().parent / "multirun_sweeps" / f"{sweep}.yaml"
-    if not file.is_file():
+def read_question(runtime: DictConfig) -> str:
+    """The question in the header of the chosen multirun_sweeps/ file; "" if there is none.
+
+    `runtime` is Hydra's record of what it chose and of where it looked, in that order.
+    """
+    name = f"multirun_sweeps/{runtime.choices.get('multirun_sweeps')}.yaml"
+    files = (Path(each.path, name) for each in runtime.config_sources if each.schema == "file")
+    file = next(filter(Path.is_file, files), None)
+    if file is None:
         return ""
     header = re.search(r"# Question: (.*?)\n# Axes:", file.read_text(encoding="utf-8"), re.DOTALL)
     return " ".join(header[1].replace("\n#", "").split()) if header else ""

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from caft.console import tell
-from caft.errors import UserError, count_of
+from caft.errors import UserError, count_of, first_line
 from caft.hydra_bridge.composing import (
     OWN_SWEEPER,
     build_run_config,
@@ -37,7 +34,7 @@ from caft.hydra_bridge.jobs import (
     run_job,
     runs_elsewhere,
 )
-from caft.hydra_bridge.overrides import type_overrides
+from caft.hydra_bridge.listing import JobOverrides, first_trial, list_jobs, parse, searches
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run
 from caft.run_config import RunConfig, RunContext, Until
@@ -55,17 +52,9 @@ from caft.sweeps.run_folders import (
 from caft.sweeps.smallest_difference import describe_smallest_difference
 from caft.sweeps.stopping import JobError, named_command, stop_jobs
 from caft.threads import divided_cores, usable_cores
-from caft.trainers.loggers import list_commands
+from caft.trainers.loggers import list_commands, name_viewer
 
 _WIDEST = 80
-
-
-@dataclass(frozen=True, slots=True)
-class JobOverrides:
-    """A job's overrides: all of them, and those that it does not share with all others."""
-
-    all: tuple[str, ...]
-    own: tuple[str, ...]
 
 
 def run_sweep(
@@ -89,7 +78,7 @@ def run_sweep(
     elsewhere = runs_elsewhere(str(master.hydra.launcher._target_))
     if not elsewhere:  # a cluster's machines may have other files, keys and devices
         _refuse_beforehand(folder, kept)
-    question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
+    question = read_question(master.hydra.runtime)
     missing = job_table.plan_jobs(folder, [job for job, _ in planned], question or None)
     _print_plan(folder, len(planned), len(missing))
     # A cluster's queue runs its jobs whether or not this command waits for them.
@@ -103,7 +92,7 @@ def run_sweep(
             [*overrides_of[job.folder], f"hydra.sweep.subdir='{job.folder}'"] for job in missing
         ]
         at_once = count_at_once(master, len(planned))
-        with named_command(), divided_cores(at_once), _launching(folder, began):
+        with named_command(), divided_cores(at_once), _launching(master, folder, began):
             _launch(hydra, master, start, pinned)
     except JobError as error:
         # A search ends if a trial has no value; the job table has the reason.
@@ -116,13 +105,15 @@ def run_sweep(
         caught.pass_on = None
         job_table.settle(folder)
         write_report(folder)
-        for command in list_commands(folder):
-            tell(f"sweep's runs: {command}")
+        _tell_viewers(folder, [config for config, _ in kept.values()])
     return _conclude(folder, {job.folder for job, _ in planned}, began)
 
 
 def _refuse_beforehand(folder: Path, jobs: Mapping[str, tuple[RunConfig, RunContext]]) -> None:
-    """UserError names the first job that would refuse its data; jobs that have finished do not."""
+    """UserError names the first job that would refuse its data; jobs that have finished do not.
+
+    The job of a search has no name, since its folder is not known.
+    """
     from caft.pipeline.beforehand import refuse_beforehand
 
     checked: list[RunConfig] = []
@@ -136,7 +127,7 @@ def _refuse_beforehand(folder: Path, jobs: Mapping[str, tuple[RunConfig, RunCont
         try:
             questions = refuse_beforehand(config, replace(context, folder=folder / name), questions)
         except UserError as error:
-            raise UserError(f"job {name}: {error}") from error
+            raise UserError(f"job {name}: {error}" if name else str(error)) from error
         checked.append(alike)
 
 
@@ -147,7 +138,7 @@ def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
     planned = check_jobs(hydra, master, kept)
     _print_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))
     if not planned:
-        return run(build_run_config(without_hydra(master)), dry_context(master))
+        return run(kept[""][0], dry_context(master))
     status = DONE
     for job, _ in planned:
         tell(f"\njob {job.folder}")
@@ -191,17 +182,21 @@ def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]
 
 
 @contextmanager
-def _launching(folder: Path, began: str) -> Iterator[None]:
+def _launching(master: DictConfig, folder: Path, began: str) -> Iterator[None]:
     """UserError if a launcher or sweeper fails before it has begun any job.
 
-    Their classes accept any value, and some check it only when they start.
+    Their classes accept any value, and some check it only when they start. JobError if a search
+    fails since no job has a value.
     """
     try:
         yield
     except (UserError, JobError, OSError):
         raise
     except Exception as error:
-        if any((job.started or "") >= began for job in job_table.read_job_table(folder)):
+        begun = [j for j in job_table.read_job_table(folder) if (j.started or "") >= began]
+        if begun and searches(master) and not any(j.state == job_table.DONE_STATE for j in begun):
+            raise JobError(f"no job has a value ({first_line(error)})") from error
+        if begun:
             raise
         raise UserError(
             f"this sweep's launcher or sweeper began no job: {type(error).__name__}: {error}; "
@@ -212,7 +207,7 @@ def _launching(folder: Path, began: str) -> Iterator[None]:
 def _compose_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
     """The sweep's own config with its folder, and with jobs named by the overrides that differ."""
     master = compose_overrides(hydra, name, overrides, RunMode.MULTIRUN)
-    parsed = _parse(hydra, master.hydra.overrides.task)
+    parsed = parse(hydra, master.hydra.overrides.task)
     swept = [each.key_or_group for each in parsed if each.is_sweep_override()]
     shared = [each.key_or_group for each in parsed if not each.is_sweep_override()]
     shared = list(dict.fromkeys(["multirun_sweeps", *shared]))
@@ -226,26 +221,23 @@ def _compose_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictCon
     return compose_overrides(hydra, name, [*overrides, *more], RunMode.MULTIRUN)
 
 
-def _parse(hydra: Hydra, overrides: Sequence[str]) -> list[Override]:
-    parser = OverridesParser.create(config_loader=hydra.config_loader)
-    parsed: list[Override] = parser.parse_overrides(list(overrides))
-    return parsed
-
-
-def sweeps(hydra: Hydra, overrides: Sequence[str]) -> bool:
-    """Whether one of them has several values."""
-    return any(each.is_sweep_override() for each in _parse(hydra, overrides))
-
-
 def check_jobs(
     hydra: Hydra, master: DictConfig, kept: dict[str, tuple[RunConfig, RunContext]] | None = None
 ) -> list[tuple[job_table.Job, JobOverrides]]:
     """Every job, composed and typed; the same config twice is one job.
 
-    `kept` gets, by the job's folder, what a run of it in this process takes.
+    `kept` gets, by the job's folder, what a run of it in this process takes; of a search the first
+    possible trial.
     """
     if searches(master):
-        build_run_config(without_hydra(master))
+        config = first_trial(hydra, master)
+        if not config.only_shows and config.until not in {Until.evaluate, Until.report}:
+            raise UserError(
+                "a search compares validation accuracies, and there are none yet with "
+                f"until={config.until.name}; leave it out"
+            )
+        if kept is not None:
+            kept[""] = (config, dry_context(master, Path(master.hydra.sweep.dir).name))
     jobs: dict[str, tuple[job_table.Job, JobOverrides]] = {}
     for overrides in list_jobs(hydra, master):
         composed = hydra.config_loader.load_sweep_config(master, list(overrides.all))
@@ -297,51 +289,6 @@ def count_at_once(master: DictConfig, planned: int) -> int:
     return max(1, min(workers, most, groups or most))
 
 
-def searches(master: DictConfig) -> bool:
-    """Whether the sweeper chooses jobs while it runs, so that they are not known beforehand."""
-    return not str(master.hydra.sweeper._target_).endswith(f".{BasicSweeper.__name__}")
-
-
-def list_jobs(hydra: Hydra, master: DictConfig) -> list[JobOverrides]:
-    """The overrides of every job: each of the sweeper's cases times the grid.
-
-    Where a key is given twice the later one wins: cases, then params, then the command line.
-    """
-    if searches(master):
-        return []
-    sweeper = master.hydra.sweeper
-    params = [f"{key}={value}" for key, value in sweeper.params.items()]
-    grid = _list_axes(hydra, [*params, *master.hydra.overrides.task])
-    jobs: list[JobOverrides] = []
-    for case in sweeper.cases or [[]]:
-        of_case = _list_axes(hydra, case)
-        axes = of_case | grid
-        varying = {key for key, choices in axes.items() if len(choices) > 1}
-        varying |= of_case.keys() - grid.keys()
-        for chosen in itertools.product(*axes.values()):
-            own = (each for key, each in zip(axes, chosen, strict=True) if key in varying)
-            jobs.append(JobOverrides(chosen, tuple(own)))
-    return jobs
-
-
-def _list_axes(hydra: Hydra, overrides: Sequence[str]) -> dict[str, list[str]]:
-    """The overrides that each key takes in turn; of a key given twice the later ones."""
-    parsed = _parse(hydra, type_overrides(overrides))
-    return {override.get_key_element(): _choices(override) for override in parsed}
-
-
-def _choices(override: Override) -> list[str]:
-    if not override.is_sweep_override():
-        return [str(override.input_line)]
-    if not override.is_discrete_sweep():
-        raise UserError(
-            f"{override.input_line} has no end of values; list them, as in seed=1,2,3, or search "
-            "with a sweeper such as hydra/sweeper=optuna"
-        )
-    key = override.get_key_element()
-    return type_overrides([f"{key}={value}" for value in override.sweep_string_iterator()])
-
-
 def _only_shows(master: DictConfig) -> bool:
     return bool(master.get("dry_run")) or master.get("until") == Until.data.name
 
@@ -352,9 +299,16 @@ def _print_plan(folder: Path, planned: int, missing: int) -> None:
     tell(f"sweep {folder}{count}{finished}")
 
 
+def _tell_viewers(folder: Path, configs: Sequence[RunConfig]) -> None:
+    commands = list_commands(folder)
+    with suppress(ImportError):  # a job without its logger's package has said so
+        commands += chain.from_iterable(name_viewer(config.logger) for config in configs)
+    for command in dict.fromkeys(commands):
+        tell(f"sweep's runs: {command}")
+
+
 def _conclude(folder: Path, planned: set[str], began: str) -> int:
     jobs = job_table.read_job_table(folder)
-    job_table.write_job_table(folder, jobs)
     # A search counts only its own trials; those of an earlier search may have failed for good.
     jobs = [
         job for job in jobs if (job.folder in planned if planned else (job.started or "") >= began)

@@ -9,7 +9,7 @@ from caft.data import QuestionSplits
 from caft.data.checks import refuse_other_prompts
 from caft.pipeline.preflight import load_graded
 from caft.records import Question
-from caft.run_config import RunConfig, RunContext
+from caft.run_config import RunConfig
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import OptionIds
 
@@ -31,12 +31,6 @@ def print_data(config: RunConfig) -> None:
     console.print(f"{config.dataset.name}: {counts} questions.", width=min(_WIDEST, console.width))
     for reason, count in questions.removed.items():
         console.print(f"left out, {reason}: {count}", width=min(_WIDEST, console.width))
-
-
-def show_first_row(questions: QuestionSplits, config: RunConfig, context: RunContext) -> None:
-    """As `print_first_row`, for questions from a file, and for one run: a sweep repeats it."""
-    if questions.sources and not context.sweep:
-        print_first_row(questions, config)
 
 
 def print_first_row(questions: QuestionSplits, config: RunConfig) -> None:

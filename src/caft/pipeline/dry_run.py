@@ -10,7 +10,7 @@ from caft.evaluate.stage import ReplyInputs
 from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
 from caft.packed import pack
-from caft.pipeline.data_table import show_first_row
+from caft.pipeline.data_table import print_first_row
 from caft.pipeline.needs import tell_needs
 from caft.pipeline.planned import RUNS, PlannedStage, print_table
 from caft.pipeline.planner import Planner
@@ -37,7 +37,8 @@ def print_plan(config: RunConfig, context: RunContext) -> None:
         print_table(f"{config.name}: its questions are not on this machine.", [missing])
         return
     questions = workspace.questions
-    show_first_row(questions, config, context)
+    if questions.sources and not context.sweep:  # a sweep would repeat it
+        print_first_row(questions, config)
     counts = (
         f"{len(questions.train)} training, {len(questions.validation)} validation and "
         f"{len(questions.test)} test questions."

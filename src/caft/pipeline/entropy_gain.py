@@ -19,7 +19,6 @@ from caft.run_config import RunConfig
 from caft.score.config import ModelScoreConfig
 from caft.score.options import OPTION_GAIN, refuse_shared_beginnings
 from caft.teachers.config import EndpointConfig, LocalModelTeacherConfig, OpenAITeacherConfig
-from caft.teachers.prices import check_paid
 from caft.teachers.replies import for_alternatives
 from caft.text.prompts import Prompt, Wanted, write_prompt
 
@@ -30,7 +29,8 @@ def check_teacher_entropies(workspace: Workspace) -> None:
     """UserError, before any model loads, if `entropy_gain` is wanted and cannot be had."""
     config = workspace.config
     if Need.teacher_options in wanted_needs(config):
-        _check_option_teacher(workspace)
+        for question in workspace.questions.train:
+            refuse_shared_beginnings(question, config.dataset.prompt.option_ids)
     if Need.teacher not in wanted_needs(config):
         return
     if file_of(config):
@@ -75,13 +75,6 @@ def find_option_teacher(config: RunConfig) -> EndpointConfig:
         f"{config.teacher.kind} is none; give teacher=openai or teacher=vllm, or use entropy_gain, "
         "which takes a local model or a file"
     )
-
-
-def _check_option_teacher(workspace: Workspace) -> None:
-    config = workspace.config
-    check_paid(find_option_teacher(config), pays=not config.dry_run)
-    for question in workspace.questions.train:
-        refuse_shared_beginnings(question, config.dataset.prompt.option_ids)
 
 
 def option_prompts(workspace: Workspace) -> list[Prompt]:

@@ -37,7 +37,6 @@ from caft.score.samples import estimate_samples
 from caft.score.stage import ScoreInputs, ask_judge
 from caft.store import StageKind, measured
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
-from caft.teachers.prices import check_paid
 from caft.text.follow_up import read_follow_up
 
 if TYPE_CHECKING:
@@ -59,8 +58,6 @@ def check_estimators(config: RunConfig, questions: Sequence[Question]) -> None:
                 "use score=model, or split.estimator=answer_entropy"
             )
         _refuse_without_values(name, questions)
-    if Need.judge in wanted_needs(config):
-        check_paid(find_judge(config), pays=not config.dry_run)
 
 
 def _refuse_without_values(name: str, questions: Sequence[Question]) -> None:

@@ -282,7 +282,7 @@ class Planner:
             requests: Requests = [(Target.rationale, self.workspace.questions.train)]
             whose = f"EVERY training question, for rationale_length. {whose}"
         else:
-            requests = self._expected_requests()
+            requests = expected_requests(self.workspace, self.split, self.scored, self.phase)
         bound = step.part is Until.tune and self.split is None
         asked_for = [self._distill_inputs(*each, bound) for each in requests]
         forecast = forecast_rationales(asked_for, () if bound else self.foreseen)
@@ -314,9 +314,6 @@ class Planner:
             shots=self.workspace.questions.shots,
             target=target,
         )
-
-    def _expected_requests(self) -> Requests:
-        return expected_requests(self.workspace, self.split, self.scored, self.phase)
 
     def _foresee_teaching(self) -> Taught | None:
         """The result of asking, if reading is free: worked solutions, or a file."""

@@ -22,20 +22,21 @@ from caft.models.encoding import uses_chat_template
 from caft.models.thinking_span import thinking_form_of
 from caft.packed import pack, values_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
-from caft.pipeline.entropy_gain import check_teacher_entropies, file_of
-from caft.pipeline.estimators import check_estimators
+from caft.pipeline.entropy_gain import check_teacher_entropies, file_of, find_option_teacher
+from caft.pipeline.estimators import check_estimators, find_judge
 from caft.pipeline.rescoring import refuse_impossible_pool
 from caft.pipeline.sharded import check_strategy, refuse_undivided
 from caft.pipeline.stage_inputs import evaluation, refuse_sizes
 from caft.pipeline.steps import (
+    evaluates_with_engine,
     find_matched_budget,
     list_steps,
     own_classes,
     reaches,
     steps_of,
     taught_classes,
+    teaches_with_engine,
     tunes,
-    uses_engine,
     wanted_needs,
 )
 from caft.pipeline.teaching import refuse_unaskable_teacher
@@ -49,6 +50,7 @@ from caft.split import most_in_classes, refuse_small_subjects
 from caft.store import StageKind, Store
 from caft.teachers.config import LocalModelTeacherConfig, OpenAITeacherConfig, WorkedTeacherConfig
 from caft.teachers.ledger import check_ledger
+from caft.teachers.prices import check_paid
 from caft.text.answers import gold_label
 from caft.text.config import OptionIds
 from caft.text.follow_up import FOLLOW_UPS
@@ -67,14 +69,19 @@ log = logging.getLogger(__name__)
 
 
 def open_workspace(
-    config: RunConfig, context: RunContext, questions: QuestionSplits | None = None
+    config: RunConfig,
+    context: RunContext,
+    questions: QuestionSplits | None = None,
+    *,
+    pays: bool | None = None,
 ) -> Workspace:
     """Read the questions and check everything that can be checked without a tokenizer.
 
     A dry run downloads nothing, makes no store and needs no key: NotHereError if the questions
     are not on this machine. UserError if the user must act. `questions` are given where another
-    run of the same dataset has read them.
+    run of the same dataset has read them, and `pays` where a dry run needs prices and keys, too.
     """
+    _check_paid(config, pays=not config.dry_run if pays is None else pays)
     if not config.dry_run:
         check_logger(config.logger)
     launch = find_launch(os.environ)
@@ -104,9 +111,8 @@ def open_workspace(
         # A fault in them is known before a model is fetched.
         log.debug("%d published scores", len(workspace.published))
     refuse_beyond_engines(config)
-    if uses_engine(config):
+    if evaluates_with_engine(config) or teaches_with_engine(config):
         check_engine(config.engine, starts=not config.dry_run)
-    find_matched_budget(config)
     _refuse_impossible_classes(workspace)
     check_estimators(config, workspace.every_question)
     check_teacher_entropies(workspace)
@@ -118,6 +124,19 @@ def open_workspace(
     for line in list_idle(config):
         log.warning("%s", line)
     return workspace
+
+
+def _check_paid(config: RunConfig, *, pays: bool) -> None:
+    """UserError for an endpoint that cannot be asked; before any data is fetched."""
+    kinds = {step.kind for step in list_steps(config)}
+    if StageKind.distill in kinds and isinstance(config.teacher, OpenAITeacherConfig):
+        check_paid(config.teacher, pays=pays)
+    if isinstance(config.score, PublishedScoreConfig):
+        return  # which has no estimate of an endpoint's
+    if StageKind.teacher_options in kinds:
+        check_paid(find_option_teacher(config), pays=pays)
+    if StageKind.judge in kinds:
+        check_paid(find_judge(config), pays=pays)
 
 
 def load_graded(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:

@@ -72,12 +72,10 @@ def trained_questions(
     }
 
 
-def refuse_small_classes(
-    workspace: Workspace, split: SplitResult, numbers: range | None = None
-) -> None:
+def refuse_small_classes(workspace: Workspace, split: SplitResult, numbers: range) -> None:
     """UserError if a stage trains a class without questions, or draws more than its class has.
 
-    `numbers` are those of the stages with this split; None for all.
+    `numbers` are those of the stages with this split.
     """
     refuse_sizes(workspace, split.count(values_of(workspace.questions.train, "id")), numbers)
 
@@ -85,7 +83,10 @@ def refuse_small_classes(
 def refuse_sizes(
     workspace: Workspace, sizes: Mapping[str, int], numbers: range | None = None
 ) -> None:
-    """As `refuse_small_classes`, given the classes' sizes, or the largest that they can have."""
+    """As `refuse_small_classes`, given the classes' sizes, or the largest that they can have.
+
+    `numbers` None: of all stages.
+    """
     method, count = workspace.config.method, len(workspace.questions.train)
     for number in range(len(method.stages)) if numbers is None else numbers:
         stage = method.stages[number]

@@ -54,7 +54,7 @@ from caft.pipeline.steps import (
 )
 from caft.pipeline.teaching import buy_matched, buy_rationales
 from caft.pipeline.workspace import Workspace
-from caft.records import AnswerScore, Mode, Prediction
+from caft.records import AnswerScore, Mode, Prediction, Rationale
 from caft.run_config import Until
 from caft.score.config import PublishedScoreConfig
 from caft.split import SplitResult, split_questions
@@ -109,7 +109,9 @@ def teach(workspace: Workspace, scored: Scored, split: SplitResult) -> Taught:
     """The texts that the method needs, and no others: the student's own, and a teacher's."""
     steps = [each for each in steps_of(workspace.config, Until.distill) if each.kind is _ASKS]
     if budget := find_matched_budget(workspace.config):
-        return sample_own(workspace, buy_matched(workspace, scored, split, budget, steps[0]))
+        taught = buy_matched(workspace, scored, split, budget, steps[0])
+        rationales = _with_bought(scored.rationales, taught.rationales)
+        return sample_own(workspace, replace(taught, rationales=rationales))
     # Nothing is bought if a class gets no rationale of the student's own.
     taught = sample_own(workspace, Taught(split=split, rationales=scored.rationales))
     first = list_phases(workspace.config.method)[0]
@@ -120,10 +122,16 @@ def _ask_teacher(workspace: Workspace, taught: Taught, step: Step, phase: range)
     targets = asked_targets(workspace.config, phase)
     asked = questions_for_teacher(workspace, taught.split, targets, phase)
     rationales, record = buy_rationales(workspace, asked, step)
-    # What an estimator has bought stays, but for replies that another target's rules judged again.
-    again = set(map(name_reply, rationales)) if taught.rationales else set()
-    others = pack(row for row in taught.rationales if name_reply(row) not in again)
-    return replace(taught, rationales=join(others, rationales), stages=(*taught.stages, record))
+    rationales = _with_bought(taught.rationales, rationales)
+    return replace(taught, rationales=rationales, stages=(*taught.stages, record))
+
+
+def _with_bought(
+    before: Sequence[Rationale], rationales: Sequence[Rationale]
+) -> Sequence[Rationale]:
+    """What an estimator has bought stays, but for replies that were judged again."""
+    again = set(map(name_reply, rationales)) if before else set()
+    return join(pack(row for row in before if name_reply(row) not in again), rationales)
 
 
 def tune(

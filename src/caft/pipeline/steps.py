@@ -165,11 +165,6 @@ def reaches(config: RunConfig, part: Until) -> bool:
     return order.index(part) <= order.index(config.until)
 
 
-def uses_engine(config: RunConfig) -> bool:
-    """Whether an engine that is not ours writes anything in this run."""
-    return evaluates_with_engine(config) or teaches_with_engine(config)
-
-
 def evaluates_with_engine(config: RunConfig) -> bool:
     """Whether an engine that is not ours writes replies of an evaluation."""
     return any(step.kind is StageKind.gate for step in list_steps(config))
@@ -212,7 +207,7 @@ def taught_classes(method: MethodConfig, numbers: range | None = None) -> dict[T
     return {target: names for target, names in classes.items() if names}
 
 
-def asked_targets(config: RunConfig, numbers: range | None = None) -> dict[Target, set[str]]:
+def asked_targets(config: RunConfig, numbers: range) -> dict[Target, set[str]]:
     """As `taught_classes`, without what an estimator has every question asked for."""
     bought = {Target.rationale} if Need.rationale in wanted_needs(config) else set()
     classes = taught_classes(config.method, numbers)

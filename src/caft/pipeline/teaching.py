@@ -109,7 +109,7 @@ def make_ask(
     workspace: Workspace,
     progress: Watcher | None = None,
     *,
-    target: Target = Target.rationale,
+    target: Target,
     teacher: LocalTeacher | None = None,
 ) -> Ask:
     """The teacher as a function from questions to rationales. It leaves the store alone."""

@@ -94,9 +94,8 @@ def read_job_table(folder: Path) -> list[Job]:
     known = {job.folder: job for entry in entries if (job := _parse(entry))}
     jobs = [_merge(folder, job) for job in known.values()]
     # A sweeper that searches decides on its jobs as it goes.
-    found = [read_job(path.parent) for path in sorted(folder.glob("*/job.json"))]
-    new = [job for job in found if job and job.folder not in known]
-    new.sort(key=lambda job: job.started or "")
+    unlisted = sorted(at.parent for at in folder.glob("*/job.json") if at.parent.name not in known)
+    new = sorted(filter(None, map(read_job, unlisted)), key=lambda job: job.started or "")
     return jobs + [replace(job, number=n) for n, job in enumerate(new, start=len(jobs))]
 
 
@@ -118,6 +117,8 @@ def _merge(folder: Path, listed: Job) -> Job:
 
 def judge(folder: Path, job: Job) -> Job:
     """The entry as the job's folder proves it, if its process could no longer write it."""
+    if job.state == DONE_STATE:  # to prove it again would read all of its tables
+        return job
     if is_finished(folder):
         written = datetime.fromtimestamp((folder / "summary.json").stat().st_mtime, UTC)
         job = replace(job, state=DONE_STATE, exit_status=DONE, error=None)

@@ -34,10 +34,12 @@ def check(_: MlflowLoggerConfig) -> None:
 
 def name_command(config: MlflowLoggerConfig) -> str:
     """The command that shows the runs; the address where a server already does."""
-    import mlflow
+    uri = config.tracking_uri
+    if not uri:
+        import mlflow
 
-    # MLFLOW_TRACKING_URI may hold a password.
-    uri = re.sub(r"://[^/@\s]*@", "://", config.tracking_uri or mlflow.get_tracking_uri())
+        uri = mlflow.get_tracking_uri()
+    uri = re.sub(r"://[^/@\s]*@", "://", uri)  # MLFLOW_TRACKING_URI may hold a password
     served = uri.startswith(("http:", "https:", "databricks"))
     return uri if served else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
