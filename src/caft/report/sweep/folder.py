@@ -19,7 +19,13 @@ from caft.report.comparison import results_by_mode
 from caft.report.headlines import UNDEFINED
 from caft.report.schema import MODELS, AccuracyPart, ModelName
 from caft.report.sweep.arms import Arm, budget_key, count_of_cost, find_arms
-from caft.report.sweep.job_results import FINISHED, UNREADABLE, JobResult, Sweep
+from caft.report.sweep.job_results import (
+    FINISHED,
+    UNREADABLE,
+    JobResult,
+    Sweep,
+    explain_missing,
+)
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import analyse_sweep
@@ -93,8 +99,9 @@ def read_answers(folder: Path) -> list[str]:
     if not summary["arms"]:
         missing = [f"{n} {state}" for state, n in summary["counts"].items() if state != FINISHED]
         done = summary["counts"].get(FINISHED, 0)
-        jobs = f"{done} of {count_of(len(summary['jobs']), 'job')} are done ({', '.join(missing)})"
-        return [f"{jobs}; the same command goes on." if missing else "No job has been evaluated."]
+        jobs = f"{done} of {count_of(len(summary['jobs']), 'job')} are done ({', '.join(missing)})."
+        next_step = explain_missing(summary["jobs"])
+        return [f"{jobs} {next_step}" if missing else "No job has been evaluated."]
     found = [part for part in summary["answers"] if not part["answer"].startswith(UNDEFINED)]
     return [f"{part['asked']} {part['answer']}" for part in found]
 
