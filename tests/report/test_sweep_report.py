@@ -713,7 +713,7 @@ def test_a_sweep_without_a_finished_job_says_how_far_its_jobs_are(
     (tmp_path / "jobs.json").write_text(json.dumps({"jobs": jobs}))
     assert main([str(tmp_path)]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "0 of 3 jobs are done (1 stopped, 2 not started). The same command again runs what is missing." in said
+    assert "0 of 3 jobs are done (1 stopped, 2 not started). The same command again runs" in said
     assert "Undefined" not in said
 
 
