@@ -183,6 +183,21 @@ def test_warnings_that_differ_in_numbers_alone_are_one(make_job: Callable[..., J
     ]
 
 
+def test_warnings_of_one_kind_are_one_with_the_details_of_the_first_job(
+    make_job: Callable[..., JobResult],
+) -> None:
+    unread = "Replies without a readable answer count as wrong."
+    jobs = [make_job(number, method="sft") for number in range(3)]
+    for job, word in zip(jobs, ("no marker", "cut at the limit", "cut at the limit"), strict=True):
+        job.finished["warnings"] = [f"{unread} 9 of 10: {word}.", "Stage 1 trained 9 rows."]
+    jobs[2].finished["warnings"] = [*jobs[2].finished["warnings"], "Stage 2 trained 8 rows."]
+    assert gather_warnings(jobs) == [
+        f"{unread} 9 of 10: no marker. (every job; details of job 0)",
+        "Stage 1 trained 9 rows. (every job)",
+        "Stage 2 trained 8 rows. (job 2)",
+    ]
+
+
 def test_fewer_than_three_seeds_have_no_interval_over_seeds(
     make_job: Callable[..., JobResult], tmp_path: Path
 ) -> None:

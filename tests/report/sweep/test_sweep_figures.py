@@ -96,6 +96,10 @@ def test_no_name_covers_another_one_or_a_point() -> None:
 
 def test_arms_that_cost_the_same_have_no_figure() -> None:
     assert draw_pareto(priced((0.5, 10, 1), (0.6, 10, 1)), WAYS) is None
+    # Equal as budgets are: points on each other, of which one would be called dominated.
+    assert draw_pareto(priced((0.5, 1000, 1), (0.6, 1019, 1)), WAYS) is None
+    assert draw_pareto(priced((0.5, 1000, 1), (0.6, 1021, 1)), WAYS) is not None
+    assert draw_pareto([], WAYS) is None
 
 
 def cut(number: int, value: float, *cuts: float, estimator: str = "answer_entropy") -> Any:

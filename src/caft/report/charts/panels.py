@@ -130,8 +130,6 @@ def draw_mode(text: str, mode: str, shares: Sequence[Row], chance: float | None 
         f"accuracy-{mode}", f"Accuracy in {mode} mode", text,
         chart(rows[:1]).mark_rule(color=RULE, aria=False).encode(x.bandPosition(1)),
         level.mark_rule(strokeDash=[2, 4], color=SOFT).encode(y, description="hover:N"),
-        level.mark_text(align="right", baseline="bottom", dy=-2, color=SOFT).encode(
-            y, x=alt.value("width"), text="hover:N"),
         whisker(rows, x, aside, colour),
         chart(rows).mark_point().encode(x, y, aside, colour, shape, description="hover:N"),
         chart(names).mark_text(dy=18).encode(x, y=alt.value("height"), text="short:N"),

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from caft.report.figures import Figure
 from caft.report.schema import drawn_at_random
+from caft.report.sweep.arms import are_close
 from caft.report.sweep.schema import ArmPart
 from caft.report.wording import name_estimator, percent_between, unit_of
 from caft.statistics import pareto_front
@@ -51,8 +52,8 @@ def name_briefly(names: Sequence[str]) -> list[str]:
 
 
 def draw_pareto(arms: Sequence[ArmPart], ways: Sequence[tuple[str, str]]) -> Figure | None:
-    """A panel for every way (key of `cost`, words) in which the arms differ; None without any."""
-    shown = [(key, words) for key, words in ways if len({arm["cost"][key] for arm in arms}) > 1]
+    """A panel for every way (key of `cost`, words) in which budgets differ; None without any."""
+    shown = [(key, words) for key, words in ways if _differ([arm["cost"][key] for arm in arms])]
     if not shown:
         return None
     at_random = any(drawn_at_random(arm["strategy"]) for arm in arms)
@@ -70,6 +71,10 @@ def draw_pareto(arms: Sequence[ArmPart], ways: Sequence[tuple[str, str]]) -> Fig
         ),
         legend=(("front", "Pareto-optimal, filled"), ("behind", "dominated, hollow"), *of_random),
     )
+
+
+def _differ(prices: Sequence[float]) -> bool:
+    return bool(prices) and not are_close(min(prices), max(prices))
 
 
 def _name_arm(arm: ArmPart) -> tuple[str, str]:
