@@ -139,8 +139,7 @@ def draw_figures(summary: Summary, tables: ReportTables) -> list[Figure]:
     figures = [*_draw_score(summary, tables), *_draw_reliability(summary, tables)]
     if accuracy:
         figures.append(draw_accuracy(accuracy, list(split["counts"]) if split else []))
-    kept = [part["selected"] for part in summary.get("tuning") or []]
-    curves = draw_curves(tables.curves, kept)
+    curves = draw_curves(tables.curves, summary.get("tuning") or [])
     if curves:
         figures.append(curves)
     if cost and any(cost.get(key) for key, _ in TOKEN_COSTS):
