@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from caft.report.comparison import DEFAULT_CONFIDENCE
+from caft.report.comparison import DEFAULT_CONFIDENCE, as_interval
 from caft.report.headlines import UNDEFINED, Headline
 from caft.report.run.timing import count_seconds
 from caft.report.schema import as_share
@@ -28,7 +28,7 @@ from caft.report.sweep.routing import answer_routing
 from caft.report.sweep.savings import WAYS_OF_COUNTING, count_savings
 from caft.report.sweep.schema import ArmPart, JobPart, SweepSummary
 from caft.report.wording import count_of
-from caft.statistics import Interval, mean_interval, mean_over_seeds, resample_means
+from caft.statistics import mean_interval, mean_over_seeds, resample_means
 
 _COSTS = (*WAYS_OF_COUNTING, "trained_response_tokens", "rationales_kept")
 
@@ -103,7 +103,6 @@ def analyse_sweep(sweep: Sweep, written: str) -> SweepResults:
 def _describe_job(job: JobResult, settings: dict[str, str], arm: str | None) -> JobPart:
     summary, result = job.summary, job.result
     score = summary and summary["score"]
-    accuracy = result and Interval(result["value"], result["low"], result["high"], result["n"])
     return {
         "number": job.number,
         "folder": job.folder,
@@ -113,7 +112,7 @@ def _describe_job(job: JobResult, settings: dict[str, str], arm: str | None) -> 
         "seed": job.seed if summary else None,
         "arm": arm,
         "mode": job.mode,
-        "accuracy": as_share(accuracy) if accuracy else None,
+        "accuracy": as_share(as_interval(result)) if result else None,
         "roc_auc": score["roc_auc"].get(score["estimator"]) if score else None,
         "cost": {key: count_of_cost(job, key) for key in _COSTS} if summary else None,
         "seconds": count_seconds(summary["stages"]) if summary else None,
