@@ -26,8 +26,12 @@ def summarise_accuracy(
         by_class[complexity_of[item.question_id]].append(item.correct)
         by_subject[subject_of[item.question_id]].append(item.correct)
     subjects = sorted(by_subject.keys() - {""})
+    right = share_true([item.correct for item in predictions], confidence)
     part: Accuracy = {
-        **share_true([item.correct for item in predictions], confidence),
+        "value": right["value"],
+        "low": right["low"],
+        "high": right["high"],
+        "n": right["n"],
         "unparsable": sum(item.parsed is None for item in predictions),
         "generated_tokens": sum(item.generated_tokens for item in predictions),
         "by_complexity": {
