@@ -21,7 +21,7 @@ def render_sweep(found: SweepResults) -> str:
     values = {
         "title": summary["question"] or summary["name"],
         "summary": summary,
-        "lead": found.advice,
+        "lead": found.answers[0],
         "headlines": found.answers[1:],
         "warnings": summary["warnings"],
         "advice": _suggest_next(summary),

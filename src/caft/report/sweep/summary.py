@@ -37,11 +37,10 @@ _COSTS = (*WAYS_OF_COUNTING, "trained_response_tokens", "rationales_kept")
 class SweepResults:
     """A sweep's summary, and what else its page shows. `address_of`: the jobs' pages by folder.
 
-    `advice` is the first of `answers`: how the budget should be spent.
+    The first of `answers` is how the budget should be spent.
     """
 
     summary: SweepSummary
-    advice: Headline
     answers: Sequence[Headline]
     address_of: Mapping[str, str]
 
@@ -93,7 +92,6 @@ def analyse_sweep(sweep: Sweep, written: str) -> SweepResults:
         summary["forgetting"] = forgetting
     return SweepResults(
         summary=summary,
-        advice=advice,
         answers=answers,
         address_of={job.folder: f"{quote(job.folder, errors='replace')}/report.html"
                     for job in sweep.jobs if job.has_page},
