@@ -20,24 +20,30 @@ if find_spec("caft") is None:
     get_ipython().run_line_magic("pip", "install --quiet -e ..")
 
 # %%
+import json
 import os
 from pathlib import Path
 
-from caft.report.figures import draw_calibration
+from caft.report.figures import draw_calibration, draw_histogram, draw_roc
 from caft.report.figures.notebook import show_figure, show_table
-from caft.report.run.class_rows import training_scores
-from caft.report.run.finished import read_run
-from caft.report.run.html import draw_figures
+from caft.report.wording import describe_estimator
+from caft.store import read_rows
 
-run = read_run(Path(os.environ.get("CAFT_RUN", "sample/run")))
-scores = training_scores(run.tables)
-figures = {figure.key: figure for figure in draw_figures(run.summary, run.tables)}
+folder = Path(os.environ.get("CAFT_RUN", "sample/run"))
+summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+score, split = summary["score"], summary["split"]
+estimate = describe_estimator(score["estimator"])
+rows = [row for row in read_rows(folder / "scores.parquet") if row["split"] == "train"]
+known = [row for row in rows if row[estimate.name] is not None]
+values = [row[estimate.name] for row in known]
+correct = [row["correct"] for row in known]
+cuts = split["thresholds"] if split else []
 show_table(
     [
         {
-            "model": run.summary["model"]["id"],
-            "training questions": len(scores),
-            "estimate": run.estimator,
+            "model": summary["model"]["id"],
+            "training questions": len(rows),
+            "estimate": estimate.name,
         }
     ]
 )
@@ -46,18 +52,23 @@ show_table(
 # ## Right answers and mistakes
 
 # %%
-show_figure(figures["histogram"])
+classes = list(split["counts"]) if cuts else []
+measure = f"{estimate.title} in {estimate.unit}" if estimate.unit else estimate.title
+falls = estimate.lower_is_harder
+show_figure(draw_histogram(values, correct, cuts, classes, measure, lower_is_harder=falls))
 
 # %% [markdown]
 # ## The ROC AUC of every estimate
 # There is no AUC if all answers are right or all are wrong; the table gives the reason.
 
 # %%
-show_table([{"estimate": name, **area} for name, area in run.summary["score"]["roc_auc"].items()])
+show_table([{"estimate": name, **area} for name, area in score["roc_auc"].items()])
 
 # %%
-if "roc" in figures:
-    display(show_figure(figures["roc"]))
+area = score["roc_auc"][estimate.name]
+if area["value"] is not None:
+    wrong = [not right for right in correct]
+    display(show_figure(draw_roc(values, wrong, cuts, measure, area, lower_is_harder=falls)))
 
 # %% [markdown]
 # ## Calibration of the answer token
@@ -65,8 +76,8 @@ if "roc" in figures:
 # %%
 show_figure(
     draw_calibration(
-        [score.estimates["top1_probability"] for score in scores],
-        [score.correct for score in scores],
+        [row["top1_probability"] for row in rows],
+        [row["correct"] for row in rows],
     )
 )
 
@@ -74,8 +85,7 @@ show_figure(
 # ## By subject
 
 # %%
-score = run.summary["score"]
-areas = score.get("by_subject") or {"all": score["roc_auc"][run.estimator]}
+areas = score.get("by_subject") or {"all": area}
 show_table(
     [
         {

@@ -10,8 +10,12 @@ from small_runs import score_in_order
 
 from caft.pipeline.outputs import write_outputs
 from caft.pipeline.results import RunResults
+from caft.pipeline.rows import prediction_rows
 from caft.pipeline.workspace import Workspace
+from caft.records import Mode, Prediction, Question
+from caft.report.tables import ReportTables
 from caft.sums import SUMS, find_changed
+from caft.text.config import OptionIds
 from caft.trainers.csv_logger import CsvRunLogger
 
 OF_ANOTHER_CONFIG = (
@@ -52,3 +56,15 @@ def test_a_run_that_goes_on_replaces_its_own_page(open_small: Callable[..., Work
         write_outputs(workspace, results, CsvRunLogger(folder), started=datetime.now(UTC))
     (aside,) = folder.glob("*.before*")
     assert (aside.name, aside.read_bytes()) == ("report.html.before", b"made before")
+
+
+def test_gold_is_written_as_the_answer_that_was_read() -> None:
+    question = Question(id="q", text="Which?", options=("one", "two"), gold_index=1, subject="law")
+    reply = Prediction(question_id="q", text="[[2]]", parsed="2", correct=True, generated_tokens=3)
+    tables = ReportTables(
+        questions={"q": question}, complexity_of={"q": "hard"},
+        predictions={("base", Mode.answer): [reply]}, option_ids=OptionIds.digits,
+    )  # fmt: skip
+    (row,) = prediction_rows(tables)
+    assert row["gold"] == row["parsed"] == "2"
+    assert (row["question"], row["options"], row["subject"]) == ("Which?", ["one", "two"], "law")

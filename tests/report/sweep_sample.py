@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caft.report.sweep.job_results import JobResult, Sweep
+from caft.report.sweep import JobResult, Sweep, write_sweep_report
 from caft.statistics import wilson_interval
 from caft.store import write_rows
 
@@ -158,6 +158,12 @@ def write_job(folder: Path, job: JobResult) -> None:
         refusals = [""] * job.kept + ["cut off"] * (job.asked - job.kept)
         asked = [{"question_id": f"t{k}", "refusal": text} for k, text in enumerate(refusals)]
         write_rows(home / "rationales.parquet", asked)
+
+
+def write_page(folder: Path) -> str:
+    """The page of the sweep in `folder`."""
+    write_sweep_report(folder)
+    return (folder / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sweep_sample import write_page
 
 from caft.records import COMPLEXITIES, AnswerScore, Prediction, Question
 from caft.report.run.html import render_report
-from caft.report.sweep import JobResult, Sweep, write_sweep_report
+from caft.report.sweep import JobResult, Sweep
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.summary import analyse_sweep
 from caft.report.tables import ReportTables
@@ -41,8 +42,7 @@ TALLEST_IN_ONE_PIECE = """() => {
 
 @pytest.fixture(scope="module")
 def sweep_page(make_sweep: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = make_sweep(tmp_path_factory.mktemp("sweep"))
-    return write_sweep_report(folder).read_text(encoding="utf-8")
+    return write_page(make_sweep(tmp_path_factory.mktemp("sweep")))
 
 
 def without_policy(html: str) -> str:

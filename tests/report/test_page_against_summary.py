@@ -165,10 +165,6 @@ def test_the_table_of_estimates(told: tuple[dict[str, Any], Cells]) -> None:
         }
         for name, part in score["roc_auc"].items()
     }
-    pairs = [cells for _, cells in page.tables["Differences of the AUCs"].items()]
-    assert [(cells["minus"], cells["difference of the AUCs"]) for cells in pairs] == [
-        (NAMES[pair["first"]], change(pair)) for pair in score["differences"]
-    ]
     assert page.tables["AUC by subject"] == {
         name: {
             "ROC AUC": area(part),
@@ -317,7 +313,7 @@ def test_the_headlines(told: tuple[dict[str, Any], Cells]) -> None:
         assert text in cost
     # All tables were compared: those that are left come from the rows and not from the summary.
     assert set(page.tables) == {
-        "Estimates and their ROC AUC", "Differences of the AUCs", "AUC by subject",
+        "Estimates and their ROC AUC", "AUC by subject",
         "Accuracy by model and mode", "Replies without a readable answer", "Accuracy by subject",
         "Accuracy by class, numbers", "Stages of this run", "Where the tokens went, numbers",
         "Classes", "Rejected rationales", "Rationales by class",

@@ -7,6 +7,11 @@ from caft.report import wording
     ("written", "expected"),
     [
         (wording.percent(0.6234), "62.3%"),
+        (wording.list_names([]), ""),
+        (wording.list_names(["a"]), "a"),
+        (wording.list_names(["a", "b", "c"]), "a, b and c"),
+        (wording.list_names(["a", "b", "c", "d, e"]), "a; b; c; and 1 more"),
+        (wording.list_names(["a", "b, c", "b, d"]), "a; b, c; and b, d"),
         (wording.percent_between({"value": 0.5, "low": 0.4, "high": 0.6}), "50.0% (40.0 to 60.0)"),
         (
             wording.points_between({"value": 0.1, "low": -0.02, "high": 0.2}),

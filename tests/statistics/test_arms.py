@@ -59,6 +59,13 @@ def test_alone_the_smallest_difference_is_that_of_these_questions() -> None:
     assert found != compare_arms(ARMS, PAIRS, seed=1)
 
 
+def test_a_pair_has_one_interval_whatever_the_order_of_the_arms() -> None:
+    backwards = compare_arms(dict(reversed(ARMS.items())), [(two, one) for one, two in PAIRS])
+    for gap, back in zip(compare_arms(ARMS, PAIRS), backwards, strict=True):
+        bounds = gap.difference.low, gap.difference.high
+        assert bounds == pytest.approx((-back.difference.high, -back.difference.low))
+
+
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 def test_together_they_have_the_joint_level(confidence: float) -> None:
     apart = compare_arms(ARMS, PAIRS, confidence)

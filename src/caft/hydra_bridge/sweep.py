@@ -331,11 +331,11 @@ def _conclude(folder: Path, planned: set[str], began: str) -> int:
 def write_report(folder: Path) -> None:
     """The sweep's own report; an error in it does not affect the jobs' results."""
     try:
-        from caft.report.sweep import read_answers, read_head, write_sweep_report
+        from caft.report.sweep import list_answers, write_head, write_sweep_report
 
-        page = write_sweep_report(folder)
-        for text in (read_head(folder), *read_answers(folder)):
+        summary = write_sweep_report(folder)
+        for text in (write_head(summary), *list_answers(summary)):
             tell(textwrap.fill(text, _WIDEST))
-        tell(f"sweep report: {page}")
+        tell(f"sweep report: {folder / 'report.html'}")
     except Exception as error:
         say(f"the sweep's report was not written: {type(error).__name__}: {error}")

@@ -17,7 +17,6 @@ equal bills are ranked) and test_tokens (generated for that row).
 
 from __future__ import annotations
 
-import json
 import textwrap
 from argparse import Namespace
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from typing import Any
 from caft.console import tell
 from caft.signals import say
 from caft.subcommands import CommandParser, make_parser, run_command
+from caft.sums import read_summary
 
 _WIDEST = 80
 
@@ -63,38 +63,34 @@ def _do(parser: CommandParser, given: Namespace) -> None:
 
 
 def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) -> None:
-    from caft.report.sweep import read_answers, write_sweep_report
+    from caft.report.sweep import list_answers, write_sweep_report
     from caft.report.sweep.job_results import FINISHED, UNREADABLE
 
-    page = write_sweep_report(folder)
-    summary = _read(folder)
+    summary = write_sweep_report(folder)
     if markdown:
         from caft.report.sweep.markdown import write_markdown
 
         finished = [job["folder"] for job in summary["jobs"] if job["state"] == FINISHED]
-        tell(write_markdown(summary, [_read(folder / name) for name in finished]), end="")
+        runs: list[Any] = [read_summary(folder / name) for name in finished]
+        tell(write_markdown(summary, runs), end="")
     else:
         answers = [f"{each['asked']} {each['answer']}" for each in summary["answers"]]
-        for text in answers if summary["arms"] else read_answers(folder):
+        for text in answers if summary["arms"] else list_answers(summary):
             tell(textwrap.fill(text, _WIDEST), end="\n\n")
-        tell(str(page))
+        tell(str(folder / "report.html"))
     for job in summary["jobs"]:
         if job["state"] == UNREADABLE:
             say(f"{folder / job['folder']} is in no number: {job['error']}")
     if project is not None:
         from caft.report.sweep.wandb_report import publish_report
 
-        tell(publish_report(folder, project, draft=draft))
+        tell(publish_report(folder, summary, project, draft=draft))
 
 
 def _judge(*paths: Path) -> None:
     from caft.report.predictions import judge_predictions, read_predictions, write_judgement
 
     tell(write_judgement(judge_predictions(read_predictions(*paths))), end="")
-
-
-def _read(folder: Path) -> Any:
-    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 
 from caft.records import Mode, Question
+from caft.report.parts import Share
 from caft.report.schema import (
     MODES,
     Accuracy,
@@ -26,6 +27,11 @@ from caft.statistics import (
 )
 
 DEFAULT_CONFIDENCE = 0.95
+
+
+def as_interval(share: Share) -> Interval:
+    """What summary.json holds as an interval again."""
+    return Interval(share["value"], share["low"], share["high"], share["n"])
 
 
 def confidence_of(accuracy: AccuracyPart | None) -> float:

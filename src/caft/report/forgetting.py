@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from caft.records import Mode, Prediction
-from caft.report.comparison import compare_models, measure_chance
+from caft.report.comparison import as_interval, compare_models, measure_chance
 from caft.report.parts import ChangePart, ForgettingPart, ForgettingTestPart
 from caft.report.run.accuracy import share_true
 from caft.report.schema import MODELS, Summary
@@ -13,7 +13,6 @@ from caft.report.tables import ReportTables
 from caft.report.wording import p_in_words, percent, points_between
 from caft.statistics import (
     MARGIN,
-    Interval,
     Verdict,
     holm_adjusted,
     judge_forgetting,
@@ -76,8 +75,7 @@ def judge_test(test: ForgettingTestPart) -> tuple[str, str]:
     """The verdict, and why there is none; a base model at chance has nothing to lose."""
     if not (change := test["change"]):
         return Verdict.undefined.value, NOT_TUNED
-    interval = Interval(change["value"], change["low"], change["high"], change["n"])
-    verdict = judge_forgetting(interval, change["p_adjusted"])
+    verdict = judge_forgetting(as_interval(change), change["p_adjusted"])
     if verdict is not Verdict.yes and test["base"]["low"] <= (test["chance"] or 0.0):
         return Verdict.undefined.value, NOTHING_TO_LOSE
     return verdict.value, ""

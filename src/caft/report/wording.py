@@ -110,10 +110,11 @@ count_of = errors.count_of
 
 
 def list_names(names: Sequence[str]) -> str:
-    """The first three of several names: a, b, c and 2 more."""
+    """The first three of several names: a, b, c and 2 more; with ";" where a name has commas."""
+    mark, last = ("; ", "; and ") if any(", " in name for name in names) else (", ", " and ")
     if len(names) > 3:
-        return f"{', '.join(names[:3])} and {len(names) - 3} more"
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+        return f"{mark.join(names[:3])}{last}{len(names) - 3} more"
+    return last.join(filter(None, (mark.join(names[:-1]), *names[-1:])))
 
 
 def short_count(number: float) -> str:

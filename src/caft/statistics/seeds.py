@@ -72,7 +72,8 @@ def resample_means(
     An arm holds one row of outcomes a seed, in the same order of questions everywhere. A resample
     draws questions once for all arms, which keeps their comparison paired, and seeds by arm.
     """
-    tables = {name: np.array(rows, dtype=np.float64) for name, rows in arms.items()}
+    # In one order whatever the caller's: else two tables of one page differ on the same pair.
+    tables = {name: np.array(arms[name], dtype=np.float64) for name in sorted(arms, key=str)}
     (questions,) = {table.shape[1] for table in tables.values()}
     assert questions > 0, "no questions"
     generator = np.random.default_rng(seed)

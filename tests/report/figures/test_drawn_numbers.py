@@ -248,7 +248,12 @@ def test_points_do_not_sit_on_the_frame(sample: Any) -> None:
     assert len(dots) == 2
     assert off_the_frame(dots, 270, 252, room=6)
     arms: Any = [
-        {"name": "", "accuracy": {"value": k, "low": k, "high": k}, "cost": {"usd": k}}
+        {
+            "name": "",
+            "accuracy": {"value": k, "low": k, "high": k},
+            "cost": {"usd": k},
+            "strategy": "entropy",
+        }
         for k in (0, 1)
     ]
     pareto = draw_pareto(arms, [("usd", "USD")])

@@ -11,11 +11,11 @@ import pytest
 from sweep_sample import write_job
 
 from caft.report.__main__ import main
-from caft.report.sweep import JobResult, Sweep, analyse_sweep, read_answers, read_head
+from caft.report.sweep import JobResult, Sweep, analyse_sweep, write_sweep_report
 from caft.report.sweep.allocation import advise_allocation
 from caft.report.sweep.arms import find_arms
 from caft.report.sweep.page import render_sweep
-from caft.report.sweep.summary import SweepResults
+from caft.report.sweep.summary import SweepResults, list_answers, write_head
 
 WRITTEN = "2026-11-26T10:00:00+00:00"
 Make = Callable[..., JobResult]
@@ -163,20 +163,20 @@ def test_page_markdown_and_terminal_say_the_same(
     assert "<h1>Which questions?</h1>" in page
     for job in make_jobs(make_job, {"accuracy": 0.45}, {**CONTROLS[0], "accuracy": 0.6}):
         write_job(tmp_path, job)
+    summary = write_sweep_report(tmp_path)
     for more in ([], ["--markdown"]):
         assert main([str(tmp_path), *more]) == 0
         printed = " ".join(capsys.readouterr().out.replace("**", "").split())
-        answers = read_answers(tmp_path)
+        answers = list_answers(summary)
         assert [answer for answer in answers if answer in printed] == answers
         assert answers[0].startswith("How should a teacher's budget be spent? ")
     model, data = won.summary["origin"]["models"][0], won.summary["origin"]["datasets"][0]
-    assert read_head(tmp_path).endswith(f" ({model}; {data}; 300 test questions)")
+    assert write_head(summary).endswith(f" ({model}; {data}; 300 test questions)")
 
 
 def test_the_head_of_a_sweep_without_results_is_its_name(make_job: Make, tmp_path: Path) -> None:
     write_job(tmp_path, replace(make_job(0, method="sft"), summary=None))
-    assert main([str(tmp_path)]) == 0
-    assert read_head(tmp_path) == tmp_path.name
+    assert write_head(write_sweep_report(tmp_path)) == tmp_path.name
 
 
 def test_a_saving_is_claimed_by_non_inferiority_alone(make_job: Make) -> None:

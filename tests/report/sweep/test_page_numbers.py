@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_sample import write_job
+from sweep_sample import write_job, write_page
 
-from caft.report.sweep import JobResult, Sweep, analyse_sweep, write_sweep_report
+from caft.report.sweep import JobResult, Sweep, analyse_sweep
 from caft.report.sweep.origin import gather_warnings
 from caft.report.sweep.page import render_sweep
 
@@ -61,7 +61,7 @@ def shown(
     folder = tmp_path_factory.mktemp("shown")
     for job in finished_sweep.jobs:
         write_job(folder, job)
-    page = write_sweep_report(folder).read_text(encoding="utf-8")
+    page = write_page(folder)
     return json.loads((folder / "summary.json").read_text()), page, Tables(page).rows
 
 
@@ -183,6 +183,21 @@ def test_warnings_that_differ_in_numbers_alone_are_one(make_job: Callable[..., J
     ]
 
 
+def test_warnings_of_one_kind_are_one_with_the_details_of_the_first_job(
+    make_job: Callable[..., JobResult],
+) -> None:
+    unread = "Replies without a readable answer count as wrong."
+    jobs = [make_job(number, method="sft") for number in range(3)]
+    for job, word in zip(jobs, ("no marker", "cut at the limit", "cut at the limit"), strict=True):
+        job.finished["warnings"] = [f"{unread} 9 of 10: {word}.", "Stage 1 trained 9 rows."]
+    jobs[2].finished["warnings"] = [*jobs[2].finished["warnings"], "Stage 2 trained 8 rows."]
+    assert gather_warnings(jobs) == [
+        f"{unread} 9 of 10: no marker. (every job; details of job 0)",
+        "Stage 1 trained 9 rows. (every job)",
+        "Stage 2 trained 8 rows. (job 2)",
+    ]
+
+
 def test_fewer_than_three_seeds_have_no_interval_over_seeds(
     make_job: Callable[..., JobResult], tmp_path: Path
 ) -> None:
@@ -190,7 +205,7 @@ def test_fewer_than_three_seeds_have_no_interval_over_seeds(
     jobs.append(make_job(3, method="distill", seed=1, accuracy=0.0))
     for job in jobs:
         write_job(tmp_path, job)
-    rows = Tables(write_sweep_report(tmp_path).read_text(encoding="utf-8")).rows["settings"]
+    rows = Tables(write_page(tmp_path)).rows["settings"]
     assert [row["over seeds"] for row in rows[-2:]] == [
         "no interval of 2 seeds", "no interval of 1 seed"
     ]  # fmt: skip

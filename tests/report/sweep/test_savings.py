@@ -78,7 +78,7 @@ def test_no_setting_keeps_up_with_one_of_another_model(make_job: MakeJob, same_i
     page = render_sweep(found)
     assert "<bdi>distill, small</bdi> or <bdi>distill, large</bdi>, whichever has" in page
     text = write_markdown(found.summary, [])
-    assert "to distill, small and distill, large, by model and test questions, and its" in text
+    assert "to distill, small; and distill, large, by model and test questions, and its" in text
 
 
 def test_other_test_questions_have_a_reference_of_their_own(make_job: MakeJob) -> None:

@@ -13,7 +13,6 @@ from caft.report.charts.labels import _box, _overlap, place_labels
 from caft.report.sweep.figures import (
     draw_cut_points,
     draw_pareto,
-    draw_random_band,
     name_briefly,
 )
 
@@ -28,7 +27,8 @@ def share(value: float) -> dict[str, Any]:
 
 def arm(number: int, value: float, **parts: Any) -> Any:
     """As much of an arm of the sweep's summary as a figure reads."""
-    return {"name": f"arm {number}", "accuracy": share(value), "method": "m", **parts}
+    return {"name": f"arm {number}", "accuracy": share(value), "method": "m",
+            "strategy": "entropy", **parts}  # fmt: skip
 
 
 def priced(*arms: tuple[float, float, float]) -> list[Any]:
@@ -53,29 +53,17 @@ def test_who_is_pareto_optimal_is_filled_and_every_point_is_named() -> None:
     assert figure.rows[2] == ("arm 3", "60.0% (56.0 to 64.0)", "200")
 
 
-def routed(name: str, value: float, tokens: float, strategy: str) -> Any:
-    return {**priced((value, tokens, 1))[0], "name": name, "strategy": strategy,
-            "settings": {"method": "m", "split": strategy}}  # fmt: skip
-
-
-def test_random_arms_are_a_band_through_their_budgets() -> None:
-    arms = [routed("m, entropy", 0.7, 150, "entropy"), routed("m, late", 0.6, 200, "random_tokens"),
-            routed("m, soon", 0.5, 100, "random_calls")]  # fmt: skip
-    figure = draw_random_band(arms, "tokens", "teacher tokens")
+def test_random_arms_are_diamonds() -> None:
+    routed, control = priced((0.7, 150, 1), (0.6, 200, 1))
+    figure = draw_pareto([routed, {**control, "strategy": "random_calls"}], WAYS)
     assert figure is not None
-    (panel,) = figure.panels
-    dots = {mark.text.partition(":")[0]: mark for mark in read_marks(panel) if mark.fill}
-    assert [round(dots[name].x) for name in ("m, soon", "m, entropy", "m, late")] == [18, 161, 304]
-    # From 45 to 75% in 206 pixels less 12 at each end: 46% is at 187.9, 54% at 139.4.
-    (area,) = re.findall(r'mark-area.*?<path d="([^"]*)"', panel)
-    corners = {round(float(number)) for number in re.findall(r"-?[\d.]+", area)}
-    assert corners == {18, 304, 139, 79, 127, 188}
-    assert sorted(text.text for text in read_texts(panel)) == ["entropy", "late", "soon"]
-    assert draw_random_band(arms[:1], "tokens", "teacher tokens") is None
-    # One budget alone is a point with its whisker.
-    alone = draw_random_band(arms[:2], "tokens", "teacher tokens")
+    # A circle begins with an arc, a diamond with a line. No arm at random, no word of it.
+    shapes = re.findall(r'd="M[-\d.,]+([AL])[^"]*"[^>]*class="mark"', figure.panels[0])
+    assert shapes == ["A", "L"]
+    assert [word for key, word in figure.legend if key == "random"] == ["random routing, a diamond"]
+    alone = draw_pareto(priced((0.7, 150, 1), (0.6, 200, 1)), WAYS)
     assert alone is not None
-    assert "mark-area" not in alone.panels[0]
+    assert "random" not in dict(alone.legend)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +96,10 @@ def test_no_name_covers_another_one_or_a_point() -> None:
 
 def test_arms_that_cost_the_same_have_no_figure() -> None:
     assert draw_pareto(priced((0.5, 10, 1), (0.6, 10, 1)), WAYS) is None
+    # Equal as budgets are: points on each other, of which one would be called dominated.
+    assert draw_pareto(priced((0.5, 1000, 1), (0.6, 1019, 1)), WAYS) is None
+    assert draw_pareto(priced((0.5, 1000, 1), (0.6, 1021, 1)), WAYS) is not None
+    assert draw_pareto([], WAYS) is None
 
 
 def cut(number: int, value: float, *cuts: float, estimator: str = "answer_entropy") -> Any:

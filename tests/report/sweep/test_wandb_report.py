@@ -64,8 +64,8 @@ def walk(part: Any) -> Any:
 def test_the_saved_spec_holds_prose_tables_run_sets_and_panels(
     sweep_folder: Path, saved: list[dict[str, Any]]
 ) -> None:
-    write_sweep_report(sweep_folder)
-    address = publish_report(sweep_folder, "me/caft", draft=True)
+    summary = write_sweep_report(sweep_folder)
+    address = publish_report(sweep_folder, summary, "me/caft", draft=True)
     assert address.startswith(f"{ADDRESS}/me/caft/reports/")
     (variables,) = saved
     assert variables["type"] == "runs/draft"
@@ -108,8 +108,7 @@ def test_the_command_prints_the_address(
 
 def test_a_sweep_without_finished_jobs_still_builds(tmp_path: Path) -> None:
     (tmp_path / "0_a" / ".hydra").mkdir(parents=True)
-    write_sweep_report(tmp_path)
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = write_sweep_report(tmp_path)
     report = build_report(summary, Place("me", "caft", group="x"), stages=0)
     assert not any(isinstance(block, reports.PanelGrid) for block in report.blocks)
 
@@ -145,7 +144,7 @@ def test_names_cannot_break_out_of_their_cell(make_job: Callable[..., Any]) -> N
 @pytest.mark.parametrize("project", ["caft", "/caft", "me/", "me/caft/more"])
 def test_a_project_without_its_entity_is_refused(sweep_folder: Path, project: str) -> None:
     with pytest.raises(UserError, match="give ENTITY/PROJECT"):
-        publish_report(sweep_folder, project, draft=False)
+        publish_report(sweep_folder, write_sweep_report(sweep_folder), project, draft=False)
 
 
 def test_a_report_that_cannot_be_saved_is_one_line(

@@ -13,7 +13,6 @@ from caft.report.charts.drawing import (
     INK,
     PAPER,
     SHARE,
-    SOFT,
     across,
     chart,
     draw,
@@ -31,42 +30,23 @@ _LONGEST = 30
 
 def draw_arms(key: str, text: str, rows: Sequence[Row], *, axis: str,
               domain: tuple[float, float], labels: Mapping[str, str]) -> Markup:  # fmt: skip
-    """Arms with their intervals and names; those with a `line` are filled and joined along it."""
+    """Arms with their intervals and names; those with a `line` are filled and joined along it.
+
+    Diamonds are arms that are `random`.
+    """
     joined = chart(row for row in rows if row["line"])
     share = _span(rows)
     x = across("x", axis, domain, labels, padding=_ACROSS)
     y = upwards("value", "test accuracy", share, SHARE, padding=_UPWARDS)
+    shape = alt.when("datum.random").then(alt.value("diamond")).otherwise(alt.value("circle"))
     fill = alt.when("datum.line").then(alt.value(CURVE)).otherwise(alt.value(PAPER))
     return draw(
         key, f"Accuracy by {axis}", text,
         joined.mark_line(strokeWidth=1.75).encode(x, y, alt.Detail("line:N")),
         whisker(rows, x),
         chart(rows).mark_point(size=110, stroke=CURVE, strokeWidth=1.75).encode(
-            x, y, fill=fill, description="hover:N"),
+            x, y, fill=fill, shape=shape, description="hover:N"),
         *_write_names(sorted(rows, key=lambda row: not row["line"]), domain, share),
-        height=300, margins=_MARGINS,
-    )  # fmt: skip
-
-
-def draw_band(key: str, text: str, arms: Sequence[Row], controls: Sequence[Row], *, axis: str,
-              domain: tuple[float, float], labels: Mapping[str, str]) -> Markup:  # fmt: skip
-    """Arms over the band of their random controls, which is straight between their budgets."""
-    share = _span([*arms, *controls])
-    x = across("x", axis, domain, labels, padding=_ACROSS)
-    y = upwards("value", "test accuracy", share, SHARE, padding=_UPWARDS)
-    low = upwards("low", "test accuracy", share, SHARE, padding=_UPWARDS)
-    drawn = chart(controls)
-    # One budget has no width that an area could show.
-    band = (drawn.mark_area(color=SOFT, opacity=0.2, aria=False).encode(x, low, y2="high:Q")
-            if len({row["x"] for row in controls}) > 1 else whisker(controls, x))  # fmt: skip
-    return draw(
-        key, f"Accuracy by {axis}", text,
-        band,
-        drawn.mark_line(color=SOFT, strokeWidth=1.75).encode(x, y),
-        whisker(arms, x),
-        drawn.mark_point(size=80, shape="diamond", fill=SOFT).encode(x, y, description="hover:N"),
-        chart(arms).mark_point(size=110, fill=CURVE).encode(x, y, description="hover:N"),
-        *_write_names([*arms, *controls], domain, share),
         height=300, margins=_MARGINS,
     )  # fmt: skip
 

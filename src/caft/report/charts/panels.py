@@ -131,8 +131,6 @@ def draw_mode(text: str, mode: str, shares: Sequence[Row], chance: float | None 
         f"accuracy-{mode}", f"Accuracy in {mode} mode", text,
         chart(rows[:1]).mark_rule(color=RULE, aria=False).encode(x.bandPosition(1)),
         level.mark_rule(strokeDash=[2, 4], color=SOFT).encode(y, HOVER),
-        level.mark_text(align="right", baseline="bottom", dy=-2, color=SOFT).encode(
-            y, alt.XValue("width"), alt.Text("hover:N")),
         whisker(rows, x, aside, colour),
         chart(rows).mark_point().encode(x, y, aside, colour, shape, HOVER),
         chart(names).mark_text(dy=18).encode(x, alt.YValue("height"), alt.Text("short:N")),

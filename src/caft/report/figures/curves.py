@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from caft.report.charts import Row
 from caft.report.figures.figure import Figure
+from caft.report.schema import TuningPart
 from caft.report.wording import percent
 
 MOST_POINTS = 200
@@ -76,11 +77,8 @@ def average_neighbours(points: Sequence[CurvePoint], most: int = MOST_POINTS) ->
     return merged
 
 
-def draw_curves(curves: Sequence[Row], selected: Sequence[float] = ()) -> Figure | None:
-    """Training loss, and validation accuracy if it was measured; None without any.
-
-    `selected` is the epoch of each stage whose weights were kept, as far as known.
-    """
+def draw_curves(curves: Sequence[Row], tuning: Sequence[TuningPart] = ()) -> Figure | None:
+    """Training loss, and validation accuracy if it was measured; None without any."""
     panels = [
         _draw_measure(key, title, points)
         for key, title in _MEASURES
@@ -88,11 +86,10 @@ def draw_curves(curves: Sequence[Row], selected: Sequence[float] = ()) -> Figure
     ]
     if not panels:
         return None
-    told = describe_validation(curves, selected)
     return Figure(
         key="curves",
         heading="Learning curves",
-        note=" ".join(["Dashed lines separate the stages.", *told]),
+        note=" ".join(["Dashed lines separate the stages.", *describe_validation(tuning)]),
         panels=tuple(panels),
         columns=("stage", "epoch", "mean training loss, nats per token", "validation accuracy"),
         rows=tuple(_list_epochs(curves)),
@@ -132,33 +129,25 @@ def _draw_measure(key: str, title: str, points: Sequence[CurvePoint]) -> Markup:
     return draw_curve(key, text, marks, name=title, axis=axis, ends=ends, top=None if loss else 1.0)
 
 
-def describe_validation(curves: Sequence[Row], selected: Sequence[float] = ()) -> list[str]:
+def describe_validation(tuning: Sequence[TuningPart]) -> list[str]:
     """Best and final validation accuracy of every stage, and whether it over-fitted.
 
     It did if the last epoch is below the best by more than a standard error of the best,
     sqrt(p (1 - p) / n).
     """
-    stages = list(dict.fromkeys(map(_stage_of, curves)))
-    kept = dict(zip(stages, selected, strict=False))
-    by_stage: dict[str, list[Row]] = {}
-    for row in curves:
-        if "validation_accuracy" in row:
-            by_stage.setdefault(_stage_of(row), []).append(row)
-    return [_describe_stage(stage, rows, kept.get(stage)) for stage, rows in by_stage.items()]
+    return [text for k, part in enumerate(tuning, start=1) for text in _describe_stage(k, part)]
 
 
-def _describe_stage(stage: str, rows: Sequence[Row], kept: float | None) -> str:
-    measured = [float(row["validation_accuracy"]) for row in rows]
-    best, final = max(measured), measured[-1]
-    epoch = rows[measured.index(best)].get("epoch", measured.index(best) + 1)
-    asked = int(rows[-1].get("validation_questions", 0))
-    text = f"Stage {stage}: best {best:.1%} after epoch {epoch:g}, final {final:.1%}"
-    text += f" ({asked} validation questions)." if asked else "."
+def _describe_stage(stage: int, part: TuningPart) -> Iterator[str]:
+    best, final, epoch, asked = part["best"], part["final"], part["best_epoch"], part["questions"]
+    if best is None or final is None:
+        return
+    text = f"Stage {stage}: best {best:.1%} after epoch {epoch}, final {final:.1%}"
+    yield f"{text} ({asked} validation questions)." if asked else f"{text}."
     if asked and best - final > math.sqrt(best * (1 - best) / asked):
-        text += f" It over-fits after epoch {epoch:g}"
-        text += (
+        advice = (
             ", whose weights were kept."
-            if kept == epoch
+            if part["selected"] == epoch
             else ": fewer epochs, tuning.select=best or tuning.patience would keep better weights."
         )
-    return text
+        yield f"It over-fits after epoch {epoch}{advice}"

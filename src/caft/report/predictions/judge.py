@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
+from caft.report.comparison import as_interval
 from caft.report.headlines import Headline, Tone
 from caft.report.predictions.read import PredictedArm
 from caft.report.schema import as_share
@@ -64,10 +65,8 @@ def judge_predictions(arms: Sequence[PredictedArm], confidence: float = 0.95) ->
     found = compare(pairs, confidence)
     correct_together(found)
     verdicts = [
-        judge_difference(
-            Interval(pair["value"], pair["low"], pair["high"], pair["n"]),
-            pair["p_adjusted"], pair["seeds"],
-        ).value if _are_equal(*both) else UNEQUAL
+        judge_difference(as_interval(pair), pair["p_adjusted"], pair["seeds"]).value
+        if _are_equal(*both) else UNEQUAL
         for both, pair in zip(pairs, found, strict=True)
     ]  # fmt: skip
     billed = any(arm.bill is not None for arm in arms)

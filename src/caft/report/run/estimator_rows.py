@@ -75,18 +75,6 @@ def write_difference(score: ScorePart, first: str, second: str) -> str:
     return ""
 
 
-def list_differences(score: ScorePart) -> list[tuple[str, str, str]]:
-    """Every two estimates: the second's name, the first's, and the difference of their areas."""
-    pairs = [
-        *((pair["first"], pair["second"]) for pair in score.get("differences") or ()),
-        *((pair["first"], pair["second"]) for pair in score.get("not_compared") or ()),
-    ]
-    return [
-        (name_estimator(second), name_estimator(first), write_difference(score, first, second))
-        for first, second in pairs
-    ]
-
-
 def list_facts(score: ScorePart) -> Iterator[tuple[str, str]]:
     """Further facts of the scores, as name and text."""
     if accuracy := score.get("accuracy"):

@@ -23,7 +23,7 @@ from caft.report.parts import Share
 from caft.report.run.caveats import find_warnings
 from caft.report.run.class_rows import list_class_rows, training_scores
 from caft.report.run.estimate_verdict import main_area
-from caft.report.run.estimator_rows import list_area_rows, list_differences, list_facts
+from caft.report.run.estimator_rows import list_area_rows, list_facts
 from caft.report.run.option_shares import pick_likeliest, share_options
 from caft.report.run.question_rows import list_question_rows
 from caft.report.run.rationales import describe_chance, describe_teaching
@@ -79,7 +79,6 @@ def render_report(
         "advice": suggest_next(summary),
         "comparison": comparison,
         "area_rows": list_area_rows(score) if score else [],
-        "area_differences": list_differences(score) if score else [],
         "score_facts": list_facts(score) if score else [],
         "score_subjects": _list_score_subjects(score) if score else [],
         "times": list_time_rows(summary),
@@ -139,8 +138,7 @@ def draw_figures(summary: Summary, tables: ReportTables) -> list[Figure]:
     figures = [*_draw_score(summary, tables), *_draw_reliability(summary, tables)]
     if accuracy:
         figures.append(draw_accuracy(accuracy, list(split["counts"]) if split else []))
-    kept = [part["selected"] for part in summary.get("tuning") or []]
-    curves = draw_curves(tables.curves, kept)
+    curves = draw_curves(tables.curves, summary.get("tuning") or [])
     if curves:
         figures.append(curves)
     if cost and any(cost.get(key) for key, _ in TOKEN_COSTS):

@@ -59,7 +59,8 @@ class ShownReply:
 class QuestionRow:
     """One row; `options` are (id, text, is gold), `replies` are in the order of `columns`.
 
-    `outcome` compares base and tuned model in their best modes: a text to filter by.
+    `place` is that of its class among all, from easy to hard; empty if it has none. `outcome`
+    compares base and tuned model in their best modes: a text to filter by.
     """
 
     id: str
@@ -68,6 +69,7 @@ class QuestionRow:
     options: tuple[tuple[str, str, bool], ...]
     gold: str
     complexity: str
+    place: int | str
     estimate: float | None
     replies: tuple[ShownReply | None, ...]
     outcome: str
@@ -87,33 +89,15 @@ class QuestionRows:
     choosable: int
 
 
-def _pack_rows(rows: Sequence[QuestionRow], classes: Sequence[str]) -> str:
+def _pack_rows(rows: list[QuestionRow]) -> str:
     """The rows as JSON, gzip and base64, so that none of it can be read as markup."""
-    place_of = {name: place for place, name in enumerate(classes)}
-    plain = [
-        {
-            "id": row.id, "subject": row.subject, "text": row.text, "options": row.options,
-            "gold": row.gold, "complexity": row.complexity, "estimate": row.estimate,
-            "place": place_of.get(row.complexity, ""), "outcome": row.outcome,
-            "rationale": row.rationale, "replies": [_pack_reply(reply) for reply in row.replies],
-        }
-        for row in rows
-    ]  # fmt: skip
+    from pydantic import TypeAdapter
+
+    plain = TypeAdapter(list[QuestionRow]).dump_python(rows, exclude_defaults=True)
     written = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
     # Half a surrogate pair from broken data cannot be written as UTF-8.
     squeezed = gzip.compress(written.encode("utf-8", "replace"), mtime=0)
     return base64.b64encode(squeezed).decode("ascii")
-
-
-def _pack_reply(reply: ShownReply | None) -> dict[str, str] | None:
-    if reply is None:
-        return None
-    always = {"answer": reply.answer, "verdict": reply.verdict}
-    return always | {k: v for k, v in _extras(reply) if v}
-
-
-def _extras(reply: ShownReply) -> tuple[tuple[str, str], ...]:
-    return ("text", reply.text), ("taken", reply.taken), ("note", reply.note)
 
 
 def list_question_rows(
@@ -136,12 +120,13 @@ def list_question_rows(
         known.estimates, key=lambda key: difficulty(estimator, known.estimates[key]) or 0.0
     )
     classes = classes or [*dict.fromkeys(tables.complexity_of.get(key, "") for key in rising)]
+    place_of = {name: place for place, name in enumerate(classes)}
     chosen = take_evenly(keys, limit)
     known, tables = _take(known, tables, chosen)
     while True:
         for length in _LENGTHS:
-            rows = [_make_row(tables, key, known, length) for key in chosen]
-            packed = _pack_rows(rows, classes)
+            rows = [_make_row(tables, key, known, place_of, length) for key in chosen]
+            packed = _pack_rows(rows)
             if len(packed) <= MOST_BYTES:
                 return QuestionRows(
                     columns=known.columns, rows=rows, packed=packed, choosable=len(keys)
@@ -206,11 +191,14 @@ def _take(known: _Known, tables: ReportTables, keys: Sequence[str]) -> tuple[_Kn
     return known, replace(tables, questions=take(tables.questions))
 
 
-def _make_row(tables: ReportTables, key: str, known: _Known, length: int) -> QuestionRow:
+def _make_row(
+    tables: ReportTables, key: str, known: _Known, place_of: Mapping[str, int], length: int
+) -> QuestionRow:
     question = tables.questions[key]
     gold = gold_label(question, tables.option_ids)
     labels = answer_labels(question, tables.option_ids) if question.options else ()
     replies = {asked: _make_reply(tables, known, asked, key, length) for asked in known.columns}
+    complexity = tables.complexity_of.get(key, "")
     return QuestionRow(
         id=clip(question.id, 80),
         subject=clip(question.subject, 80),
@@ -220,7 +208,8 @@ def _make_row(tables: ReportTables, key: str, known: _Known, length: int) -> Que
             for label, text in zip(labels, question.options, strict=True)
         ),
         gold=clip(gold, 80),
-        complexity=tables.complexity_of.get(key, ""),
+        complexity=complexity,
+        place=place_of.get(complexity, ""),
         estimate=known.estimates.get(key),
         replies=tuple(replies.values()),
         outcome=_compare(known, replies),

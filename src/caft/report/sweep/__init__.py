@@ -11,16 +11,16 @@ combines all. `tables` are the rows that `page`, `markdown` and `wandb_report` p
 `figures` the page's drawings.
 """
 
-from caft.report.sweep.folder import read_answers, read_head, read_sweep, write_sweep_report
+from caft.report.sweep.folder import read_sweep, write_sweep_report
 from caft.report.sweep.job_results import JobResult, Sweep
-from caft.report.sweep.summary import analyse_sweep
+from caft.report.sweep.summary import analyse_sweep, list_answers, write_head
 
 __all__ = [
     "JobResult",
     "Sweep",
     "analyse_sweep",
-    "read_answers",
-    "read_head",
+    "list_answers",
     "read_sweep",
+    "write_head",
     "write_sweep_report",
 ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
+from caft.report.comparison import as_interval
 from caft.report.schema import as_share
 from caft.report.sweep.arms import Arm, pick_common_mode, share_engine, share_questions
 from caft.report.sweep.schema import ComparisonPart
-from caft.statistics import ArmsCompared, Interval, compare_arms, holm_adjusted, is_clear
+from caft.statistics import ArmsCompared, compare_arms, holm_adjusted, is_clear
 
 
 def compare_all(arms: Sequence[Arm], confidence: float) -> list[ComparisonPart]:
@@ -60,8 +61,7 @@ def correct_together(found: Sequence[ComparisonPart]) -> None:
     adjusted = holm_adjusted([pair["p_value"] for pair in found])
     for pair, p in zip(found, adjusted, strict=True):
         pair["p_adjusted"] = p
-        gap = Interval(pair["value"], pair["low"], pair["high"], pair["n"])
-        pair["clear"] = is_clear(gap, p, pair["seeds"])
+        pair["clear"] = is_clear(as_interval(pair), p, pair["seeds"])
 
 
 def _key_of(arm: Arm) -> tuple[str, ...]:

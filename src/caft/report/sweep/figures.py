@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from caft.report.figures import Figure
 from caft.report.schema import drawn_at_random
+from caft.report.sweep.arms import are_close
 from caft.report.sweep.schema import ArmPart
 from caft.report.wording import name_estimator, percent_between, unit_of
 from caft.statistics import pareto_front
@@ -31,7 +32,6 @@ def draw_sweep(arms: Sequence[ArmPart]) -> list[Figure]:
     # Solutions that come with the data are free: they are counted in the student's tokens.
     of_teacher = _BOUGHT if any(arm["cost"]["teacher_calls"] for arm in arms) else _FREE
     figures = (
-        draw_random_band(arms, *of_teacher[0]),
         draw_pareto(arms, (*of_teacher, *_ALWAYS)),
         draw_cut_points(arms),
     )
@@ -51,86 +51,30 @@ def name_briefly(names: Sequence[str]) -> list[str]:
     return [", ".join(own) for own in parts]
 
 
-def draw_random_band(arms: Sequence[ArmPart], key: str, words: str) -> Figure | None:
-    """A panel for each method that has random arms; `key` of `cost` counts the budget, in `words`.
-
-    Arms belong together if they differ in nothing but the split. None without any random arm.
-    """
-    groups: dict[tuple[str, ...], list[ArmPart]] = {}
-    for arm in arms:
-        others = (f"{name}={value}" for name, value in arm["settings"].items()
-                  if name.partition(".")[0] != "split")  # fmt: skip
-        groups.setdefault((arm["method"], *others), []).append(arm)
-    shown = [group for group in groups.values() if len({_is_random(arm) for arm in group}) == 2]
-    if not shown:
-        return None
-    rows = [arm for group in shown for arm in sorted(group, key=lambda arm: arm["cost"][key])]
-    return Figure(
-        key="band",
-        heading="Accuracy at equal budget, against random routing",
-        note="The band is the interval of the random settings, straight between their budgets; "
-        "whiskers are the intervals of the others. Each setting is in the mode that its "
-        f"validation questions chose. {_UNNAMED}",
-        panels=tuple(
-            _draw_group(group, key, words, f"band-{place}")
-            for place, group in enumerate(shown, start=1)
-        ),
-        columns=("setting", "accuracy", words),
-        rows=tuple(
-            (arm["name"], percent_between(arm["accuracy"]), f"{arm['cost'][key]:,.6g}")
-            for arm in rows
-        ),
-        legend=(("routed", "routed by an estimate"), ("random", "random, mean and interval")),
-    )
-
-
-def _is_random(arm: ArmPart) -> bool:
-    return drawn_at_random(arm["strategy"])
-
-
-def _draw_group(group: Sequence[ArmPart], key: str, words: str, panel: str) -> Markup:
-    from caft.report.charts.arms import draw_band
-    from caft.report.charts.drawing import COUNT
-
-    marks = [
-        {**arm["accuracy"], "x": arm["cost"][key], "name": name,
-         "hover": f"{arm['name']}: {percent_between(arm['accuracy'])}, "
-                  f"{arm['cost'][key]:,.6g} {words}"}
-        for arm, name in zip(group, name_briefly([arm["name"] for arm in group]), strict=True)
-    ]  # fmt: skip
-    at_random = [_is_random(arm) for arm in group]
-    controls = [mark for mark, random in zip(marks, at_random, strict=True) if random]
-    routed = [mark for mark, random in zip(marks, at_random, strict=True) if not random]
-    text = "; ".join(str(mark["hover"]) for mark in marks)
-    prices = [arm["cost"][key] for arm in group]
-    return draw_band(panel, text, routed, sorted(controls, key=lambda mark: mark["x"]),
-                     axis=f"{words}, {group[0]['method']}",
-                     domain=_widen(min(prices), max(prices)), labels=COUNT)  # fmt: skip
-
-
-def _widen(low: float, high: float) -> tuple[float, float]:
-    """Room on both sides of prices that are nearly equal, so that ticks differ."""
-    room = 0.15 * high if high - low < 0.1 * high else 0.0
-    return low - room, high + room
-
-
 def draw_pareto(arms: Sequence[ArmPart], ways: Sequence[tuple[str, str]]) -> Figure | None:
-    """A panel for every way (key of `cost`, words) in which the arms differ; None without any."""
-    shown = [(key, words) for key, words in ways if len({arm["cost"][key] for arm in arms}) > 1]
+    """A panel for every way (key of `cost`, words) in which budgets differ; None without any."""
+    shown = [(key, words) for key, words in ways if _differ([arm["cost"][key] for arm in arms])]
     if not shown:
         return None
+    at_random = any(drawn_at_random(arm["strategy"]) for arm in arms)
+    of_random = [("random", "random routing, a diamond")] if at_random else []
     return Figure(
         key="pareto",
         heading="Accuracy against cost",
-        note="Whiskers are the intervals. Pareto-optimal: no other setting is as accurate for "
-        f"less. The line joins these. {_UNNAMED}",
+        note="Whiskers are the intervals. Each setting is in the mode that its validation "
+        "questions chose; a test of routing compares two settings in one mode. Pareto-optimal: no "
+        f"other setting is as accurate for less. The line joins these. {_UNNAMED}",
         panels=tuple(_draw_price(arms, key, words) for key, words in shown),
         columns=("setting", "accuracy", *(words for _, words in shown)),
         rows=tuple(
             (*_name_arm(arm), *(f"{arm['cost'][key]:,.6g}" for key, _ in shown)) for arm in arms
         ),
-        legend=(("front", "Pareto-optimal, filled"), ("behind", "dominated, hollow")),
+        legend=(("front", "Pareto-optimal, filled"), ("behind", "dominated, hollow"), *of_random),
     )
+
+
+def _differ(prices: Sequence[float]) -> bool:
+    return bool(prices) and not are_close(min(prices), max(prices))
 
 
 def _name_arm(arm: ArmPart) -> tuple[str, str]:
@@ -146,7 +90,7 @@ def _draw_price(arms: Sequence[ArmPart], key: str, words: str) -> Markup:
     brief = name_briefly([arm["name"] for arm in arms])
     marks = [
         {**arm["accuracy"], "x": price, "name": brief[place],
-         "line": "front" if place in front else None,
+         "line": "front" if place in front else None, "random": drawn_at_random(arm["strategy"]),
          "hover": f"{arm['name']}: {percent_between(arm['accuracy'])}, {price:,.6g} {words}"}
         for place, (arm, price) in enumerate(zip(arms, prices, strict=True))
     ]  # fmt: skip

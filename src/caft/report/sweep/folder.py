@@ -16,7 +16,6 @@ from caft.errors import UserError
 from caft.program import name_command
 from caft.report.check import check_part, check_summary
 from caft.report.comparison import results_by_mode
-from caft.report.headlines import UNDEFINED
 from caft.report.schema import MODELS, AccuracyPart, ModelName
 from caft.report.sweep.arms import Arm, budget_key, count_of_cost, find_arms
 from caft.report.sweep.job_results import FINISHED, UNREADABLE, JobResult, Sweep
@@ -51,8 +50,8 @@ class _Table(TypedDict):
     question: NotRequired[str]
 
 
-def write_sweep_report(folder: Path) -> Path:
-    """Write the page, summary.json and predictions.parquet of `folder`; returns the page's path.
+def write_sweep_report(folder: Path) -> SweepSummary:
+    """Write report.html, summary.json and predictions.parquet of `folder`; returns the summary.
 
     May be called at any time, also while jobs are running. UserError if there is no job,
     and where the disk is full.
@@ -60,13 +59,13 @@ def write_sweep_report(folder: Path) -> Path:
     sweep = read_sweep(folder)
     found = analyse_sweep(sweep, datetime.now(UTC).isoformat(timespec="seconds"))
     check_part(found.summary, SweepSummary, "summary")
-    page, text = folder / "report.html", render_sweep(found)
+    page = render_sweep(found)
     with disk_may_be_full(folder, "make room there and write the report again"):
-        write_durably(page, text)
+        write_durably(folder / "report.html", page)
         write_durably(folder / "summary.json", json.dumps(found.summary, indent=1))
         if arms := find_arms(sweep.jobs):
             write_rows(folder / "predictions.parquet", _list_predictions(folder, arms))
-    return page
+    return found.summary
 
 
 def _list_predictions(folder: Path, arms: Sequence[Arm]) -> Iterator[dict[str, object]]:
@@ -85,29 +84,6 @@ def _list_predictions(folder: Path, arms: Sequence[Arm]) -> Iterator[dict[str, o
                         "teacher_tokens": count_of_cost(job, key),
                         "test_tokens": row["generated_tokens"],
                     }
-
-
-def read_answers(folder: Path) -> list[str]:
-    """What the sweep asks and has answered, as the summary that was written says it."""
-    summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    if not summary["arms"]:
-        missing = [f"{n} {state}" for state, n in summary["counts"].items() if state != FINISHED]
-        done = summary["counts"].get(FINISHED, 0)
-        jobs = f"{done} of {count_of(len(summary['jobs']), 'job')} are done ({', '.join(missing)})"
-        return [f"{jobs}; the same command goes on." if missing else "No job has been evaluated."]
-    found = [part for part in summary["answers"] if not part["answer"].startswith(UNDEFINED)]
-    return [f"{part['asked']} {part['answer']}" for part in found]
-
-
-def read_head(folder: Path) -> str:
-    """What the sweep asks, and of which models and data, as its page's head says it."""
-    summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    origin = summary["origin"]
-    tested = " or ".join(f"{count:,}" for count in origin["test_questions"])
-    parts = [", ".join(origin["models"]), ", ".join(origin["datasets"])]
-    parts += [f"{tested} test questions"] if tested else []
-    tail = "; ".join(filter(None, parts))
-    return (summary["question"] or summary["name"]) + (f" ({tail})" if tail else "")
 
 
 def read_sweep(folder: Path) -> Sweep:

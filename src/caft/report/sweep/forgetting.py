@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from caft.report.comparison import as_interval
 from caft.report.parts import ForgettingTestPart
 from caft.report.schema import as_share
 from caft.report.sweep.arms import Arm
@@ -11,7 +12,6 @@ from caft.report.sweep.schema import ArmForgettingPart
 from caft.statistics import (
     FEWEST_SEEDS,
     MARGIN,
-    Interval,
     Verdict,
     compare_arms,
     holm_adjusted,
@@ -39,8 +39,7 @@ def _judge(part: ArmForgettingPart, low: float) -> Verdict:
     """
     if part["seeds"] < FEWEST_SEEDS:
         return Verdict.unclear
-    change = Interval(part["value"], part["low"], part["high"], part["n"])
-    verdict = judge_forgetting(change, part["p_adjusted"])
+    verdict = judge_forgetting(as_interval(part), part["p_adjusted"])
     return Verdict.unclear if verdict is Verdict.no and low <= -MARGIN else verdict
 
 

@@ -10,6 +10,8 @@ from typing import Literal
 
 from caft.report.comparison import best_mode, results_by_mode
 from caft.report.schema import Accuracy, AccuracyPart, Summary
+from caft.report.sweep.schema import JobPart
+from caft.report.wording import list_names
 from caft.teachers.config import PACE_AND_PRICE
 
 FINISHED, UNREADABLE = "finished", "not readable"
@@ -123,6 +125,18 @@ class Sweep:
     jobs: Sequence[JobResult]
     question: str = ""
     superseded: int = 0
+
+
+def explain_missing(jobs: Sequence[JobPart]) -> str:
+    """What brings the jobs that are in no number into them; empty if all are there.
+
+    A job that cannot be read has ended for its sweep, which does nothing about it.
+    """
+    if unread := [job["folder"] for job in jobs if job["state"] == UNREADABLE]:
+        return f"Remove what cannot be read ({list_names(unread)}) and run the same command again."
+    if any(job["state"] != FINISHED for job in jobs):
+        return "The same command again runs what is missing."
+    return ""
 
 
 def _without_pace(value: object) -> object:

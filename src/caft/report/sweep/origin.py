@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -25,6 +26,7 @@ from caft.statistics import mean_interval, resample_means
 _Value = TypeVar("_Value", str, int)
 _Key = tuple[str, str, str]
 _MOST = 6
+_DETAILS = re.compile(r"(?<=[.:]) .*", re.DOTALL)
 _NUMBERS = re.compile(r"\d[\d.,%]*")
 
 
@@ -151,24 +153,37 @@ def _describe_base(name: str, base: _Base, confidence: float) -> BasePart:
 
 
 def gather_warnings(jobs: Sequence[JobResult]) -> list[str]:
-    """The warnings of the finished jobs' own reports; those that differ in numbers are one."""
-    by_kind: dict[str, tuple[str, list[int]]] = {}
+    """The warnings of the finished jobs' own reports, of each kind that of the first job.
+
+    The kind is what stands before the details, without its numbers; the second of one job is
+    another kind.
+    """
+    by_kind: dict[tuple[str, int], list[tuple[str, int]]] = {}
     finished = [job for job in jobs if job.summary]
     for job in finished:
         stated = job.finished.get("warnings")
+        earlier: Counter[str] = Counter()
         for text in find_warnings(job.finished) if stated is None else stated:
-            _, numbers = by_kind.setdefault(_NUMBERS.sub("#", text), (text, []))
-            numbers.append(job.number)
-    texts = [f"{text} {_name_jobs(numbers, len(finished))}" for text, numbers in by_kind.values()]
+            kind = _NUMBERS.sub("#", _DETAILS.sub("", text))
+            by_kind.setdefault((kind, earlier[kind]), []).append((text, job.number))
+            earlier[kind] += 1
+    texts = [_join_alike(found, len(finished)) for found in by_kind.values()]
     left = len(texts) - _MOST
     return texts[:_MOST] + ([f"{count_of(left, 'more kind')} of warnings on the jobs' pages."]
                             if left > 0 else [])  # fmt: skip
 
 
+def _join_alike(found: Sequence[tuple[str, int]], finished: int) -> str:
+    """The first job's warning, and whose it is, too."""
+    (text, first), *_ = found
+    told = {_NUMBERS.sub("#", own) for own, _ in found}
+    names = _name_jobs([number for _, number in found], finished)
+    return f"{text} ({names}{f'; details of job {first}' if len(told) > 1 else ''})"
+
+
 def _name_jobs(numbers: Sequence[int], finished: int) -> str:
-    distinct = list(dict.fromkeys(numbers))
-    if len(distinct) == finished:
-        return "(every job)" if finished > 1 else f"(job {distinct[0]})"
-    if len(distinct) > _MOST:
-        return f"({len(distinct)} of {finished} jobs, such as job {distinct[0]})"
-    return f"(job{'s' * (len(distinct) > 1)} {', '.join(map(str, distinct))})"
+    if len(numbers) == finished:
+        return "every job" if finished > 1 else f"job {numbers[0]}"
+    if len(numbers) > _MOST:
+        return f"{len(numbers)} of {finished} jobs, such as job {numbers[0]}"
+    return f"job{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"

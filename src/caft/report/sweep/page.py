@@ -5,7 +5,7 @@ from __future__ import annotations
 from caft.report.page import render_page
 from caft.report.sweep import tables
 from caft.report.sweep.figures import draw_sweep
-from caft.report.sweep.job_results import FINISHED
+from caft.report.sweep.job_results import explain_missing
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import SweepResults
 from caft.statistics import ALPHA, MARGIN, WORTHWHILE_GAIN
@@ -21,7 +21,7 @@ def render_sweep(found: SweepResults) -> str:
     values = {
         "title": summary["question"] or summary["name"],
         "summary": summary,
-        "lead": found.advice,
+        "lead": found.answers[0],
         "headlines": found.answers[1:],
         "warnings": summary["warnings"],
         "advice": _suggest_next(summary),
@@ -42,8 +42,8 @@ def render_sweep(found: SweepResults) -> str:
 
 
 def _suggest_next(summary: SweepSummary) -> str:
-    if set(summary["counts"]) - {FINISHED}:
-        return "The same command again runs what is missing; this page may be made at any time."
+    if missing := explain_missing(summary["jobs"]):
+        return f"{missing} This page may be made at any time."
     if not summary["routing"]["tests"]:
         return "Is it the routing? Run multirun_sweeps=routing_control on the same model and data."
     if any(len(arm["seeds"]) < 3 for arm in summary["arms"]):

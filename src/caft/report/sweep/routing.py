@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from caft.estimators import STAND_IN
+from caft.report.comparison import as_interval
 from caft.report.headlines import routes_by_class
 from caft.report.sweep.arms import Arm, budget_key, equal_budgets, pick_common_mode
 from caft.report.sweep.comparisons import compare_pairs
@@ -21,7 +22,6 @@ from caft.report.wording import (
 from caft.statistics import (
     FEWEST_SEEDS,
     WORTHWHILE_GAIN,
-    Interval,
     Verdict,
     join_verdicts,
     judge_difference,
@@ -78,8 +78,7 @@ def _test_routing(arms: Sequence[Arm], confidence: float) -> list[RoutingTestPar
     tests: list[RoutingTestPart] = []
     for pair in compare_pairs(pairs, confidence, together=True):
         arm, equal = matched[pair["first"], pair["second"]]
-        gain = Interval(pair["value"], pair["low"], pair["high"], pair["n"])
-        verdict = judge_difference(gain, pair["p_adjusted"], pair["seeds"])
+        verdict = judge_difference(as_interval(pair), pair["p_adjusted"], pair["seeds"])
         accuracy = arm.in_mode(pair["mode"] or "").accuracy
         tests.append({**pair, "strategy": arm.strategy, "estimator": arm.estimator,
                       "equal_in": equal, "budget": arm.mean_cost(budget_key(arms)),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from caft.report.comparison import as_interval
 from caft.report.sweep.arms import EQUAL_BUDGET, Arm
 from caft.report.sweep.comparisons import compare_pairs, like_for_like
 from caft.report.sweep.schema import LossPart, SavingsPart
-from caft.statistics import MARGIN, Interval, judge_saving
+from caft.statistics import MARGIN, judge_saving
 
 UNIQUE_TOKENS = "unique_rationale_tokens"
 WAYS_OF_COUNTING = {
@@ -80,9 +81,7 @@ def _find_losses(
         {
             "arm": gap["first"], "mode": gap["mode"], "seeds": gap["seeds"],
             "value": gap["value"], "low": gap["low"], "high": gap["high"], "n": gap["n"],
-            "verdict": judge_saving(
-                Interval(gap["value"], gap["low"], gap["high"], gap["n"]), gap["seeds"]
-            ).value,
+            "verdict": judge_saving(as_interval(gap), gap["seeds"]).value,
         }
         for gap in compare_pairs(pairs, confidence, together=True)
     ]  # fmt: skip

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from caft.report.comparison import DEFAULT_CONFIDENCE
-from caft.report.headlines import Headline
+from caft.report.comparison import DEFAULT_CONFIDENCE, as_interval
+from caft.report.headlines import UNDEFINED, Headline
 from caft.report.run.timing import count_seconds
 from caft.report.schema import as_share
 from caft.report.sweep.allocation import advise_allocation
@@ -16,12 +16,19 @@ from caft.report.sweep.answers import find_answers, find_sweep_warnings
 from caft.report.sweep.arms import Arm, count_of_cost, find_arms
 from caft.report.sweep.comparisons import compare_all, outcomes_by_seed
 from caft.report.sweep.forgetting import find_forgetting
-from caft.report.sweep.job_results import JobResult, Sweep, varying_settings
+from caft.report.sweep.job_results import (
+    FINISHED,
+    JobResult,
+    Sweep,
+    explain_missing,
+    varying_settings,
+)
 from caft.report.sweep.origin import describe_origin, find_bases, gather_warnings
 from caft.report.sweep.routing import answer_routing
 from caft.report.sweep.savings import WAYS_OF_COUNTING, count_savings
 from caft.report.sweep.schema import ArmPart, JobPart, SweepSummary
-from caft.statistics import Interval, mean_interval, mean_over_seeds, resample_means
+from caft.report.wording import count_of
+from caft.statistics import mean_interval, mean_over_seeds, resample_means
 
 _COSTS = (*WAYS_OF_COUNTING, "trained_response_tokens", "rationales_kept", "teacher_usd")
 
@@ -30,11 +37,10 @@ _COSTS = (*WAYS_OF_COUNTING, "trained_response_tokens", "rationales_kept", "teac
 class SweepResults:
     """A sweep's summary, and what else its page shows. `address_of`: the jobs' pages by folder.
 
-    `advice` is the first of `answers`: how the budget should be spent.
+    The first of `answers` is how the budget should be spent.
     """
 
     summary: SweepSummary
-    advice: Headline
     answers: Sequence[Headline]
     address_of: Mapping[str, str]
 
@@ -86,7 +92,6 @@ def analyse_sweep(sweep: Sweep, written: str) -> SweepResults:
         summary["forgetting"] = forgetting
     return SweepResults(
         summary=summary,
-        advice=advice,
         answers=answers,
         address_of={job.folder: f"{quote(job.folder, errors='replace')}/report.html"
                     for job in sweep.jobs if job.has_page},
@@ -96,7 +101,6 @@ def analyse_sweep(sweep: Sweep, written: str) -> SweepResults:
 def _describe_job(job: JobResult, settings: dict[str, str], arm: str | None) -> JobPart:
     summary, result = job.summary, job.result
     score = summary and summary["score"]
-    accuracy = result and Interval(result["value"], result["low"], result["high"], result["n"])
     return {
         "number": job.number,
         "folder": job.folder,
@@ -106,7 +110,7 @@ def _describe_job(job: JobResult, settings: dict[str, str], arm: str | None) -> 
         "seed": job.seed if summary else None,
         "arm": arm,
         "mode": job.mode,
-        "accuracy": as_share(accuracy) if accuracy else None,
+        "accuracy": as_share(as_interval(result)) if result else None,
         "roc_auc": score["roc_auc"].get(score["estimator"]) if score else None,
         "cost": {key: count_of_cost(job, key) for key in _COSTS} if summary else None,
         "seconds": count_seconds(summary["stages"]) if summary else None,
@@ -140,3 +144,25 @@ def _describe_arm(arm: Arm, confidence: float) -> ArmPart:
         "by_class": arm.by_class,
         "cost": {key: arm.mean_cost(key) for key in _COSTS},
     }
+
+
+def list_answers(summary: SweepSummary) -> list[str]:
+    """What the sweep asks and has answered."""
+    if not summary["arms"]:
+        missing = [f"{n} {state}" for state, n in summary["counts"].items() if state != FINISHED]
+        done = summary["counts"].get(FINISHED, 0)
+        jobs = f"{done} of {count_of(len(summary['jobs']), 'job')} are done ({', '.join(missing)})."
+        next_step = explain_missing(summary["jobs"])
+        return [f"{jobs} {next_step}" if missing else "No job has been evaluated."]
+    found = [part for part in summary["answers"] if not part["answer"].startswith(UNDEFINED)]
+    return [f"{part['asked']} {part['answer']}" for part in found]
+
+
+def write_head(summary: SweepSummary) -> str:
+    """What the sweep asks, and of which models and data, as its page's head says it."""
+    origin = summary["origin"]
+    tested = " or ".join(f"{count:,}" for count in origin["test_questions"])
+    parts = [", ".join(origin["models"]), ", ".join(origin["datasets"])]
+    parts += [f"{tested} test questions"] if tested else []
+    tail = "; ".join(filter(None, parts))
+    return (summary["question"] or summary["name"]) + (f" ({tail})" if tail else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +16,7 @@ from caft.report.sweep.markdown import write_table
 from caft.report.sweep.schema import ArmPart, SweepSummary
 from caft.report.sweep.tables import tabulate_arms, tabulate_tests
 from caft.report.wording import area_between
+from caft.sums import read_summary
 
 _PRICES = {
     "teacher_tokens": "teacher_tokens",
@@ -29,8 +29,8 @@ _COLUMNS = ("setting", "seeds", "accuracy", "mode", "rationales", "trained token
             "cut points")  # fmt: skip
 
 
-def publish_report(folder: Path, project: str, *, draft: bool) -> str:
-    """Save a report on the sweep in `folder`, whose summary.json is there; returns its address.
+def publish_report(folder: Path, summary: SweepSummary, project: str, *, draft: bool) -> str:
+    """Save a report on the sweep in `folder`; returns its address.
 
     `project` is ENTITY/PROJECT, where the sweep's runs were logged with logger=wandb. UserError
     if the extra is missing, or W&B refuses: no login, no such project.
@@ -38,9 +38,9 @@ def publish_report(folder: Path, project: str, *, draft: bool) -> str:
     entity, _, name = project.partition("/")
     if not entity or not name or "/" in name:
         raise UserError(f"--wandb is {project!r}; give ENTITY/PROJECT")
-    summary: SweepSummary = _read(folder)
     finished = [job["folder"] for job in summary["jobs"] if job["state"] == FINISHED]
-    stages = max((len(_read(folder / job)["method"]["stages"]) for job in finished), default=0)
+    runs = [run for job in finished if (run := read_summary(folder / job))]
+    stages = max((len(run["method"]["stages"]) for run in runs), default=0)
     place = Place(entity, name, group=folder.resolve().name)
     report = build_report(summary, place, stages)
     try:
@@ -93,10 +93,6 @@ def build_report(summary: SweepSummary, place: Place, stages: int) -> Any:
             *_show_runs(reports, summary, place, stages),
         ],
     )
-
-
-def _read(folder: Path) -> Any:
-    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
 def _import_reports() -> ModuleType:
