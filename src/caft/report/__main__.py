@@ -63,7 +63,7 @@ def _do(parser: CommandParser, given: Namespace) -> None:
 
 
 def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) -> None:
-    from caft.report.sweep import read_answers, write_sweep_report
+    from caft.report.sweep import read_progress, write_sweep_report
     from caft.report.sweep.job_results import FINISHED, UNREADABLE
 
     page = write_sweep_report(folder)
@@ -74,8 +74,9 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
         finished = [job["folder"] for job in summary["jobs"] if job["state"] == FINISHED]
         tell(write_markdown(summary, [_read(folder / name) for name in finished]), end="")
     else:
-        answers = [f"{each['asked']} {each['answer']}" for each in summary["answers"]]
-        for text in answers if summary["arms"] else read_answers(folder):
+        told = summary["answers"] if summary["arms"] else []
+        answers = [f"{each['asked']} {each['answer']}" for each in told]
+        for text in (*read_progress(folder), *answers):
             tell(textwrap.fill(text, _WIDEST), end="\n\n")
         tell(str(page))
     for job in summary["jobs"]:

@@ -11,7 +11,13 @@ combines all. `tables` are the rows that `page`, `markdown` and `wandb_report` p
 `figures` the page's drawings.
 """
 
-from caft.report.sweep.folder import read_answers, read_head, read_sweep, write_sweep_report
+from caft.report.sweep.folder import (
+    read_answers,
+    read_head,
+    read_progress,
+    read_sweep,
+    write_sweep_report,
+)
 from caft.report.sweep.job_results import JobResult, Sweep
 from caft.report.sweep.summary import analyse_sweep
 
@@ -21,6 +27,7 @@ __all__ = [
     "analyse_sweep",
     "read_answers",
     "read_head",
+    "read_progress",
     "read_sweep",
     "write_sweep_report",
 ]

@@ -27,6 +27,7 @@ from caft.report.wording import clip, count_of
 from caft.store import disk_may_be_full, read_rows, write_durably, write_rows
 from caft.sums import find_changed, is_finished, read_json, read_summary
 
+_TABLE = "jobs.json"
 _OF_A_REPLY = ("question_id", "model", "mode", "correct")
 _LONGEST = 200  # characters of an error
 _SWEEPS_NAMED = 3
@@ -90,13 +91,22 @@ def _list_predictions(folder: Path, arms: Sequence[Arm]) -> Iterator[dict[str, o
 def read_answers(folder: Path) -> list[str]:
     """What the sweep asks and has answered, as the summary that was written says it."""
     summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    if not summary["arms"]:
-        missing = [f"{n} {state}" for state, n in summary["counts"].items() if state != FINISHED]
-        done = summary["counts"].get(FINISHED, 0)
-        jobs = f"{done} of {count_of(len(summary['jobs']), 'job')} are done ({', '.join(missing)})"
-        return [f"{jobs}; the same command goes on." if missing else "No job has been evaluated."]
     found = [part for part in summary["answers"] if not part["answer"].startswith(UNDEFINED)]
-    return [f"{part['asked']} {part['answer']}" for part in found]
+    answers = [f"{part['asked']} {part['answer']}" for part in found if summary["arms"]]
+    return [*read_progress(folder), *answers]
+
+
+def read_progress(folder: Path) -> list[str]:
+    """What is missing in the summary that was written; nothing where all jobs count."""
+    summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    missing = [f"{n} {state}" for state, n in summary["counts"].items() if state != FINISHED]
+    if not missing:
+        return [] if summary["arms"] else ["No job has been evaluated."]
+    done = summary["counts"].get(FINISHED, 0)
+    # Separate runs share no command.
+    onward = "; the same command goes on" if (folder / _TABLE).exists() else ""
+    jobs = count_of(len(summary["jobs"]), "job")
+    return [f"{done} of {jobs} are done ({', '.join(missing)}){onward}."]
 
 
 def read_head(folder: Path) -> str:
@@ -142,11 +152,11 @@ def _explain_no_jobs(folder: Path) -> str:
 
 
 def _read_table(folder: Path) -> _Table:
-    path = folder / "jobs.json"
+    path = folder / _TABLE
     if not path.exists():
         return {"jobs": _list_folders(folder)}
     try:
-        return check_part(read_json(path), _Table, "jobs.json")
+        return check_part(read_json(path), _Table, _TABLE)
     except ValueError as error:
         raise UserError(
             f"{path} is no table of jobs ({_in_one_line(error)}); the sweep's command makes "

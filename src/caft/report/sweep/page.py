@@ -43,7 +43,7 @@ def render_sweep(found: SweepResults) -> str:
 
 def _suggest_next(summary: SweepSummary) -> str:
     if set(summary["counts"]) - {FINISHED}:
-        return "The same command again runs what is missing; this page may be made at any time."
+        return "Its command, given again, runs what is missing; this page may be made at any time."
     if not summary["routing"]["tests"]:
         return "Is it the routing? Run multirun_sweeps=routing_control on the same model and data."
     if any(len(arm["seeds"]) < 3 for arm in summary["arms"]):
