@@ -18,7 +18,7 @@ import yaml
 from caft.__main__ import main
 from caft.export import configs, tools
 from caft.export.__main__ import describe_export
-from caft.export.write import Exported
+from caft.export.write import Exported, _count_classes
 from caft.models.config import Dtype, TinyModelConfig
 from caft.models.loading import _quantised, load_tokenizer
 from caft.tune.config import Loss
@@ -234,6 +234,15 @@ def test_counts_of_classes_and_draws_read_as_those_of_rows() -> None:
     told = [*describe_export([part], "trl", tools.TOOLS["trl"], Path("out"), Loss.ce)]
     assert told[0].startswith("stage1.jsonl: 12,999 rows (12,000 easy, 999 hard), 5,000 prompt")
     assert told[1].startswith("  an epoch of the run drew 12,000 easy, 999 hard; trl")
+
+
+def test_classes_are_counted_in_the_order_of_the_split() -> None:
+    rows: list[Any] = [
+        SimpleNamespace(example=SimpleNamespace(complexity=name))
+        for name in ("hard", "easy", "odd", "hard")
+    ]
+    counts = _count_classes(rows, ["easy", "middle", "odd", "hard"])
+    assert [*counts.items()] == [("easy", 1), ("odd", 1), ("hard", 2)]
 
 
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(

@@ -126,7 +126,7 @@ def _write_stage(
     return Exported(
         file=f"{stage.name}.jsonl",
         rows=len(rows),
-        by_class=Counter(row.example.complexity for row in rows),
+        by_class=_count_classes(rows, run.config.split.classes),
         by_teacher=Counter(row.teacher for row in rows if row.teacher),
         prompt_tokens=sum(len(row.example.prompt_ids) for row in rows),
         completion_tokens=sum(len(row.example.completion_ids) for row in rows),
@@ -134,6 +134,12 @@ def _write_stage(
         weighed=sum(row.example.weight != 1 for row in rows),
         draws=dict(run.config.method.stages[stage.number - 1].draw),
     )
+
+
+def _count_classes(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, int]:
+    """How many rows each class has that any has, in the order of `classes`."""
+    counts = Counter(row.example.complexity for row in rows)
+    return {name: counts[name] for name in classes if name in counts}
 
 
 def _describe_row(row: Row, run: FinishedRun, stage: StagePlan) -> dict[str, object]:
