@@ -154,6 +154,19 @@ REFUSED = {
         "model=mine/small",
         "no model 'mine/small'; any other model is a folder",
     ),
+    "an id that has a name": (
+        "model=Qwen/Qwen2.5-3B-Instruct",
+        "no model 'Qwen/Qwen2.5-3B-Instruct'; that is model=qwen2_5_3b\n",
+    ),
+    "a data set's id that has a name": ("dataset=cais/mmlu", "that is dataset=mmlu\n"),
+    "a family": (
+        "model=qwen3",
+        "did you mean qwen3_0_6b, qwen3_14b, qwen3_1_7b, qwen3_4b or qwen3_8b?",
+    ),
+    "another kind's setting": (
+        "teacher.budget=5",
+        "did you mean teacher.budget_usd? teacher of kind openai has it, such as teacher=openai (",
+    ),
     "capitals": ("model=TINY", "did you mean tiny?"),
     "no key=value": ("foo", "cannot read 'foo'", "key=value"),
     "a setting without =": ("until", "cannot read 'until'; write until=VALUE, without spaces\n"),

@@ -732,9 +732,7 @@ def test_a_sweep_without_a_finished_job_says_how_far_its_jobs_are(
     assert "Undefined" not in said
 
 
-@pytest.mark.parametrize(
-    ("table", "onward"), [(True, "; the same command goes on"), (False, "")]
-)
+@pytest.mark.parametrize(("table", "onward"), [(True, "; the same command goes on"), (False, "")])
 def test_answers_of_a_part_of_the_jobs_say_so_and_separate_runs_share_no_command(
     make_job: Callable[..., JobResult],
     tmp_path: Path,

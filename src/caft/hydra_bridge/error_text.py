@@ -36,7 +36,12 @@ from caft.hydra_bridge.overrides import (
     member_type,
     show_form,
 )
-from caft.hydra_bridge.suggestions import suggest_option, suggest_setting
+from caft.hydra_bridge.suggestions import (
+    name_by_id,
+    suggest_begun,
+    suggest_option,
+    suggest_setting,
+)
 from caft.program import install_hint
 from caft.run_config import RunConfig
 
@@ -292,10 +297,12 @@ def _explain_choice(error: MissingConfigException) -> str:
         return _first_line(error)
     if own := _find_other_ending(group, option):
         return f"{own} is not read, since its name does not end in .yaml; rename it"
+    if meant := name_by_id(group, option):
+        return f"no {group} {option!r}; that is {group}={meant}"
     form = suggest_option(group, option)
     if form and ("/" in option or os.path.isdir(option)):
         return f"no {group} {option!r}{form}; there are {', '.join(options)}"
-    hint = did_you_mean(option, options) or form
+    hint = suggest_begun(option, options) or did_you_mean(option, options) or form
     if option in _WITH_EXTRA_SWEEP:
         hint = f"; the others come with: {install_hint('sweep')}"
     return f"no {group} {option!r}; there are {', '.join(options)}{hint}"
