@@ -99,6 +99,10 @@ REFUSED = {
         "as in {rationale: 0.7, answer: 0.3}; did you mean answer?",
     ),
     "value for a table": ("tuning.lora=3", "tuning.lora holds several settings", "lora.r=..."),
+    "a span of numbers": (
+        "seed=1..3",
+        "seed: '1..3'; give a whole number, or several with -m: 'seed=range(1,4)'\n",
+    ),
     "value for own names": ("method.epochs=3", "method.epochs holds several", "epochs.first=..."),
     "list for a table": ("+tuning.lora=[1]", "+tuning.lora=[1]"),
     "number for a group": (

@@ -59,6 +59,7 @@ _CONVERTED = {
     "bool": _KINDS_OF_VALUES[bool],
 }
 _ALREADY = re.compile(r"Could not append to config. An item is already at '(.+)'\.")
+_SPAN = re.compile(r"Value '(\d{1,9})(?:\.\.|[:-])(\d{1,9})' .* converted to Integer")
 _NO_NULL = re.compile("is not Optional|Incompatible value 'None'")
 _PLAIN = {
     r"Invalid value '(.*)', expected one of \[(.*)\]": r"'\1'; give one of \2",
@@ -220,7 +221,9 @@ def _explain_value(error: ValidationError) -> str:
         return f"{key} holds several settings; set each of them, as in {key}.{inner[0]}=..."
     if _NO_NULL.search(said):
         return f"invalid value for {key}: null{fits or '; give a value, or leave it out'}"
-    return f"invalid value for {key}: {_in_plain_words(error)}{fits}"
+    span = _SPAN.search(said)
+    several = f", or several with -m: '{key}=range({span[1]},{int(span[2]) + 1})'" if span else ""
+    return f"invalid value for {key}: {_in_plain_words(error)}{fits}{several}"
 
 
 def _name_absent(key: str) -> str:
