@@ -77,13 +77,14 @@ class Question:
     grader: str = ""
 
 
-def describe_content(question: Question, *, graded: bool = True) -> str:
+def describe_content(question: Question, *, graded: bool = True, solved: bool = False) -> str:
     """Everything that a prompt, a target or a result may depend on, as one line of ASCII.
 
     The same rows in another file are the same questions. What nothing is `graded` for does not
-    depend on the grader.
+    depend on the grader, and only what shows or teaches `solved` questions on their solutions.
     """
     left_out = {"origin"} if graded and question.grader else {"origin", "grader"}
+    left_out |= set() if solved else {"rationale"}
     names = [part.name for part in fields(question) if part.name not in left_out]
     return json.dumps([getattr(question, name) for name in names])
 

@@ -99,6 +99,10 @@ REFUSED = {
         "as in {rationale: 0.7, answer: 0.3}; did you mean answer?",
     ),
     "value for a table": ("tuning.lora=3", "tuning.lora holds several settings", "lora.r=..."),
+    "a span of numbers": (
+        "seed=1..3",
+        "seed: '1..3'; give a whole number, or several with -m: 'seed=range(1,4)'\n",
+    ),
     "value for own names": ("method.epochs=3", "method.epochs holds several", "epochs.first=..."),
     "list for a table": ("+tuning.lora=[1]", "+tuning.lora=[1]"),
     "number for a group": (
@@ -153,6 +157,19 @@ REFUSED = {
     "a folder for an option": (
         "model=mine/small",
         "no model 'mine/small'; any other model is a folder",
+    ),
+    "an id that has a name": (
+        "model=Qwen/Qwen2.5-3B-Instruct",
+        "no model 'Qwen/Qwen2.5-3B-Instruct'; that is model=qwen2_5_3b\n",
+    ),
+    "a data set's id that has a name": ("dataset=cais/mmlu", "that is dataset=mmlu\n"),
+    "a family": (
+        "model=qwen3",
+        "did you mean qwen3_0_6b, qwen3_14b, qwen3_1_7b, qwen3_4b or qwen3_8b?",
+    ),
+    "another kind's setting": (
+        "teacher.budget=5",
+        "did you mean teacher.budget_usd? teacher of kind openai has it, such as teacher=openai (",
     ),
     "capitals": ("model=TINY", "did you mean tiny?"),
     "no key=value": ("foo", "cannot read 'foo'", "key=value"),

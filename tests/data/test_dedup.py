@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from caft.data.config import DatasetConfig, Duplicates
@@ -172,6 +174,7 @@ def test_test_questions_have_a_fingerprint_of_their_own() -> None:
     assert fingerprint(one, two) == fingerprint(two, one, train=(three,))
     assert fingerprint(one, two) != fingerprint(one)
     assert fingerprint(one) != fingerprint(ask("1", "other"))
+    assert fingerprint(one) == fingerprint(replace(one, rationale="3 + 4 = 7"))
 
 
 def test_fingerprint_sees_content_and_split_but_not_origin() -> None:
@@ -183,6 +186,7 @@ def test_fingerprint_sees_content_and_split_but_not_origin() -> None:
     assert fingerprint(one, two) != fingerprint(two, one)
     assert fingerprint(one, two) != fingerprint(one, test=(two,))
     assert fingerprint(one) == fingerprint(ask("1", origin="elsewhere.csv:9"))
+    assert fingerprint(one) != fingerprint(replace(one, rationale="3 + 4 = 7"))
     assert fingerprint(ask("1", "t", "a b", "c")) != fingerprint(ask("1", "t", "a", "b c"))
     assert len(fingerprint(one)) == 64
 

@@ -18,7 +18,7 @@ import yaml
 from caft.__main__ import main
 from caft.export import configs, tools
 from caft.export.__main__ import describe_export
-from caft.export.write import Exported, count_weighed
+from caft.export.write import Exported, _count_classes, count_weighed
 from caft.models.config import Dtype, TinyModelConfig
 from caft.models.loading import _quantised, load_tokenizer
 from caft.records import Target
@@ -266,6 +266,15 @@ def test_epochs_that_a_tool_trains_otherwise_are_told(
     lines = [*configs.list_differences("trl", method, TuningConfig(**tuning))]
     assert len(lines) == len(told)
     assert all(words in line for words, line in zip(told, lines, strict=True))
+
+
+def test_classes_are_counted_in_the_order_of_the_split() -> None:
+    rows: list[Any] = [
+        SimpleNamespace(example=SimpleNamespace(complexity=name))
+        for name in ("hard", "easy", "odd", "hard")
+    ]
+    counts = _count_classes(rows, ["easy", "middle", "odd", "hard"])
+    assert [*counts.items()] == [("easy", 1), ("odd", 1), ("hard", 2)]
 
 
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(

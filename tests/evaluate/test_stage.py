@@ -55,6 +55,17 @@ def replying(student: Student, devices: int = 1, sampling: Sampling = GREEDY) ->
     )
 
 
+def test_a_worked_solution_is_in_the_key_only_where_the_prompt_shows_it(student: Student) -> None:
+    def solve(*questions: Question) -> list[Question]:
+        return [replace(each, rationale="3 + 4 = 7") for each in questions]
+
+    asked = replace(replying(student), questions=QUESTIONS[1:], shots=QUESTIONS[:1])
+    assert replace(asked, questions=solve(*QUESTIONS[1:])).key == asked.key
+    shown = replace(asked, shots=solve(*QUESTIONS[:1]))
+    assert shown.encode(asked.wanted) != asked.encode(asked.wanted)
+    assert shown.key["shots"] != asked.key["shots"]
+
+
 DRAWN = Sampling(temperature=1.0, seed=3)
 
 

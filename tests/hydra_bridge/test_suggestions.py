@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from caft.hydra_bridge.groups import find_conf, list_groups
 from caft.hydra_bridge.help_text import describe_options, read_purpose
 from caft.hydra_bridge.overrides import dial_types
-from caft.hydra_bridge.suggestions import OTHER_NAMES, suggest_option, suggest_setting
+from caft.hydra_bridge.suggestions import (
+    OTHER_NAMES,
+    name_by_id,
+    suggest_begun,
+    suggest_option,
+    suggest_setting,
+)
 
 
 def test_every_other_name_leads_to_a_setting() -> None:
@@ -40,6 +49,36 @@ def test_a_name_of_the_chosen_option_goes_before_those_of_others() -> None:
     assert suggest_setting("dataset", "path", ("name",)).startswith("; dataset of kind mmlu_pro")
     named = suggest_option("model", "mine/tiny")
     assert "a folder, as model.path=mine/tiny model.name=tiny, or" in named
+
+
+def test_a_setting_of_another_kind_is_named_with_an_option_that_has_it() -> None:
+    worked = ("kind", "name", "keep")
+    for key, meant in (("budget", "budget_usd"), ("api_key", "api_key_env"), ("modl", "model")):
+        hint = suggest_setting("teacher", key, worked)
+        assert hint.startswith(f"; did you mean teacher.{meant}? teacher of kind openai")
+        assert re.search(r", such as teacher=\w+$", hint)
+        # Where the chosen option has it, no other is named.
+        assert "of kind" not in suggest_setting("teacher", key, (*worked, meant))
+
+
+def test_a_hub_id_is_named_by_the_option_that_has_it_unless_it_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert name_by_id("model", "qwen/qwen2.5-3b-instruct") == "qwen2_5_3b"
+    assert name_by_id("model", "HuggingFaceTB/SmolLM2-135M-Instruct") == "smollm2"
+    assert name_by_id("dataset", "cais/mmlu") == "mmlu"
+    assert name_by_id("model", "mine/tiny") == name_by_id("model", "tiny") == ""
+    (tmp_path / "cais/mmlu").mkdir(parents=True)
+    assert name_by_id("dataset", "cais/mmlu") == ""
+
+
+def test_all_options_that_begin_with_a_word_are_named() -> None:
+    options = ("qwen2_5_3b", "qwen3_4b", "qwen3_8b", "tiny")
+    assert suggest_begun("Qwen3", options) == "; did you mean qwen3_4b or qwen3_8b?"
+    assert suggest_begun("qwen", options) == "; did you mean qwen2_5_3b, qwen3_4b or qwen3_8b?"
+    assert suggest_begun("qwen2.5", options) == "; did you mean qwen2_5_3b?"
+    assert suggest_begun("phi", options) == ""
 
 
 def test_nothing_is_suggested_for_a_name_like_no_other() -> None:

@@ -18,7 +18,7 @@ from caft.report.__main__ import main
 from caft.report.check import check_part
 from caft.report.comparison import results_by_mode
 from caft.report.predictions import judge_predictions, read_predictions
-from caft.report.sweep import read_sweep, write_sweep_report
+from caft.report.sweep import list_answers, read_sweep, write_sweep_report
 from caft.report.sweep.answers import subtract
 from caft.report.sweep.arms import equal_budgets, find_arms, pick_common_mode
 from caft.report.sweep.comparisons import (
@@ -728,8 +728,34 @@ def test_a_sweep_without_a_finished_job_says_how_far_its_jobs_are(
     (tmp_path / "jobs.json").write_text(json.dumps({"jobs": jobs}))
     assert main([str(tmp_path)]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "0 of 3 jobs are done (1 stopped, 2 not started). The same command again runs" in said
+    assert "0 of 3 jobs are done (1 stopped, 2 not started). Its command, given again, runs" in said
     assert "Undefined" not in said
+
+
+@pytest.mark.parametrize("table", [True, False], ids=["sweep", "separate runs"])
+def test_answers_of_a_part_of_the_jobs_say_so(
+    make_job: Callable[..., JobResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    table: bool,
+) -> None:
+    whole = make_job(0, method="sft", accuracy=0.6)
+    cut = replace(make_job(1, method="sft", seed=2), summary=None)
+    for job in (whole, cut):
+        write_job(tmp_path, job)
+    if table:
+        jobs = [
+            {"number": job.number, "folder": job.folder, "state": state}
+            for job, state in ((whole, "done"), (cut, "failed"))
+        ]
+        (tmp_path / "jobs.json").write_text(json.dumps({"jobs": jobs}))
+    assert main([str(tmp_path)]) == 0
+    state = "failed" if table else "not finished"
+    first = f"1 of 2 jobs are done (1 {state}). Its command, given again, runs what is missing."
+    answers = list_answers(json.loads((tmp_path / "summary.json").read_text(encoding="utf-8")))
+    assert " ".join(capsys.readouterr().out.split()).startswith(f"{first} ")
+    assert answers[0] == first
+    assert any(answer.startswith("Which setting is the most accurate?") for answer in answers)
 
 
 def test_a_folder_without_jobs_is_refused_in_one_line(

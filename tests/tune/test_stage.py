@@ -147,14 +147,14 @@ def test_between_epochs_replies_end_by_the_rules_of_evaluation(work):
     assert (rules.written.stop_after_marker, rules.written.end_ids) == (True, ends)
 
 
-def test_where_questions_were_read_is_in_no_key_and_the_grader_only_in_that_of_validation(work):
+def test_no_key_has_origin_or_solution_and_only_that_of_validation_the_grader(work):
     def key(validate=True, **change):
         tuning = work(validate=validate)
         changed = [replace(each, question=replace(each.question, **change)) for each in pairs()]
         validation = Validation([(each.question, each.target) for each in changed])
         return replace(tuning, pairs=changed, validation=validation).key
 
-    assert key() == key(origin="other.parquet:7")
+    assert key() == key(origin="other.parquet:7") == key(rationale="3 + 4 = 7")
     assert key()["pairs"] != key(text="Pick")["pairs"]
     assert key()["validation"] != key(text="Pick")["validation"]
     assert key(validate=False) == key(validate=False, grader="math_verify 0.9.0")

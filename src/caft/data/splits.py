@@ -46,14 +46,16 @@ class QuestionSplits:
         digest = hashlib.sha256()
         for split, questions in (*self.parts(), ("shots", self.shots)):
             for question in questions:
-                digest.update(f"{split} {describe_content(question)}\n".encode("ascii"))
+                content = describe_content(question, solved=True)
+                digest.update(f"{split} {content}\n".encode("ascii"))
         return digest.hexdigest()
 
     @property
     def test_fingerprint(self) -> str:
         """SHA-256, in hex, over the content of the test questions, in any order.
 
-        Runs that share it answered the same questions, whatever they were trained on.
+        Runs that share it answered the same questions, whatever they were trained on and whether
+        solutions are known.
         """
         lines = sorted(describe_content(question) for question in self.test)
         return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()

@@ -126,7 +126,7 @@ def _write_stage(
     return Exported(
         file=f"{stage.name}.jsonl",
         rows=len(rows),
-        by_class=Counter(row.example.complexity for row in rows),
+        by_class=_count_classes(rows, run.config.split.classes),
         by_teacher=Counter(row.teacher for row in rows if row.teacher),
         prompt_tokens=sum(len(row.example.prompt_ids) for row in rows),
         completion_tokens=sum(len(row.example.completion_ids) for row in rows),
@@ -139,6 +139,12 @@ def _write_stage(
 def count_weighed(weights: Sequence[float]) -> int:
     """How many are not 1; equal ones change nothing in the mean that the loss is."""
     return sum(weight != 1 for weight in weights) if len(set(weights)) > 1 else 0
+
+
+def _count_classes(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, int]:
+    """How many rows each class has that any has, in the order of `classes`."""
+    counts = Counter(row.example.complexity for row in rows)
+    return {name: counts[name] for name in classes if name in counts}
 
 
 def _describe_row(row: Row, run: FinishedRun, stage: StagePlan) -> dict[str, object]:

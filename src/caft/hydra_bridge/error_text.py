@@ -36,7 +36,12 @@ from caft.hydra_bridge.overrides import (
     member_type,
     show_form,
 )
-from caft.hydra_bridge.suggestions import suggest_option, suggest_setting
+from caft.hydra_bridge.suggestions import (
+    name_by_id,
+    suggest_begun,
+    suggest_option,
+    suggest_setting,
+)
 from caft.program import install_hint
 from caft.run_config import RunConfig
 
@@ -54,6 +59,7 @@ _CONVERTED = {
     "bool": _KINDS_OF_VALUES[bool],
 }
 _ALREADY = re.compile(r"Could not append to config. An item is already at '(.+)'\.")
+_SPAN = re.compile(r"Value '(\d{1,9})(?:\.\.|[:-])(\d{1,9})' .* converted to Integer")
 _NO_NULL = re.compile("is not Optional|Incompatible value 'None'")
 _PLAIN = {
     r"Invalid value '(.*)', expected one of \[(.*)\]": r"'\1'; give one of \2",
@@ -215,7 +221,9 @@ def _explain_value(error: ValidationError) -> str:
         return f"{key} holds several settings; set each of them, as in {key}.{inner[0]}=..."
     if _NO_NULL.search(said):
         return f"invalid value for {key}: null{fits or '; give a value, or leave it out'}"
-    return f"invalid value for {key}: {_in_plain_words(error)}{fits}"
+    span = _SPAN.search(said)
+    several = f", or several with -m: '{key}=range({span[1]},{int(span[2]) + 1})'" if span else ""
+    return f"invalid value for {key}: {_in_plain_words(error)}{fits}{several}"
 
 
 def _name_absent(key: str) -> str:
@@ -292,10 +300,12 @@ def _explain_choice(error: MissingConfigException) -> str:
         return _first_line(error)
     if own := _find_other_ending(group, option):
         return f"{own} is not read, since its name does not end in .yaml; rename it"
+    if meant := name_by_id(group, option):
+        return f"no {group} {option!r}; that is {group}={meant}"
     form = suggest_option(group, option)
     if form and ("/" in option or os.path.isdir(option)):
         return f"no {group} {option!r}{form}; there are {', '.join(options)}"
-    hint = did_you_mean(option, options) or form
+    hint = suggest_begun(option, options) or did_you_mean(option, options) or form
     if option in _WITH_EXTRA_SWEEP:
         hint = f"; the others come with: {install_hint('sweep')}"
     return f"no {group} {option!r}; there are {', '.join(options)}{hint}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from caft.errors import did_you_mean
-from caft.hydra_bridge.groups import list_options_of
+from caft.hydra_bridge.groups import find_conf, list_options_of
 from caft.hydra_bridge.overrides import dial_types
 from caft.run_config import KINDS
 
@@ -62,6 +64,7 @@ _OTHER_OPTIONS = {
 }
 
 _SURELY_MEANT = 0.8
+_ID = re.compile(r"^id: (\S+)$", re.MULTILINE)
 
 
 def suggest_setting(owner: str, key: str, names: Collection[str]) -> str:
@@ -73,19 +76,43 @@ def suggest_setting(owner: str, key: str, names: Collection[str]) -> str:
     meant += [each for each in known if each.endswith(f".{key}")]
     inside = [each for each in meant if each.startswith(f"{owner}.") or not owner]
     if near := _pick(inside or (meant if owner in known else ())):
-        return near
+        return near + _name_owners(owner, inside, names)
     if hint := did_you_mean(key, names):
         return hint
     within = [each for each in known if each.startswith(f"{owner}.") or not owner]
     last = {each.rpartition(".")[2]: each for each in reversed(within)}
     close = difflib.get_close_matches(key, list(last), n=1, cutoff=0.8)
-    return f"; did you mean {last[close[0]]}?" if close else ""
+    meant = [last[each] for each in close]
+    return _pick(meant) + _name_owners(owner, meant, names)
 
 
 def _pick(meant: Collection[str]) -> str:
     """The first two, which the table has in order of how likely they are."""
-    chosen = list(dict.fromkeys(meant))[:2]
-    return f"; did you mean {' or '.join(chosen)}?" if chosen else ""
+    return _ask_for(list(dict.fromkeys(meant))[:2])
+
+
+def _ask_for(names: Sequence[str]) -> str:
+    *others, last = names or [""]
+    listed = f"{', '.join(others)} or {last}" if others else last
+    return f"; did you mean {listed}?" if listed else ""
+
+
+def name_by_id(group: str, option: str) -> str:
+    """The option for a repository of the hub that has one here; empty if none, or for a folder."""
+    if "/" not in option or Path(option).is_dir():
+        return ""
+    for name in list_options_of(group):
+        text = (find_conf() / group / f"{name}.yaml").read_text(encoding="utf-8")
+        if option.casefold() in map(str.casefold, _ID.findall(text)):
+            return name
+    return ""
+
+
+def suggest_begun(option: str, options: Collection[str]) -> str:
+    """A hint at all options that begin with what was given, in whichever case and with dots."""
+    word = re.sub(r"[.-]", "_", option.casefold())
+    begun = [each for each in options if each.startswith(word)]
+    return _ask_for(begun) if word else ""
 
 
 def suggest_option(group: str, option: str) -> str:
@@ -103,6 +130,14 @@ def _name_own_or_other(group: str, key: str, names: Collection[str]) -> str:
     near = near or [name for name in names if name.endswith(f"_{key}")]
     meant, others = _pick([f"{group}.{name}" for name in near[:1]]), _name_other_kinds(group, key)
     return f"{meant} {others.removeprefix('; ')}".rstrip() if meant else others
+
+
+def _name_owners(group: str, meant: Collection[str], names: Collection[str]) -> str:
+    """The kinds that have the first of `meant` that the chosen option, with `names`, lacks."""
+    parts = [each.removeprefix(f"{group}.").partition(".")[0] for each in [*meant][:2]]
+    lacking = [part for part in parts if names and part not in names]
+    others = _name_other_kinds(group, lacking[0]) if lacking else ""
+    return others.replace("; ", " ", 1)
 
 
 def _name_other_kinds(group: str, key: str) -> str:

@@ -63,7 +63,7 @@ def _do(parser: CommandParser, given: Namespace) -> None:
 
 
 def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) -> None:
-    from caft.report.sweep import list_answers, write_sweep_report
+    from caft.report.sweep import list_progress, write_sweep_report
     from caft.report.sweep.job_results import FINISHED, UNREADABLE
 
     summary = write_sweep_report(folder)
@@ -74,8 +74,9 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
         runs: list[Any] = [read_summary(folder / name) for name in finished]
         tell(write_markdown(summary, runs), end="")
     else:
-        answers = [f"{each['asked']} {each['answer']}" for each in summary["answers"]]
-        for text in answers if summary["arms"] else list_answers(summary):
+        told = summary["answers"] if summary["arms"] else []
+        answers = [f"{each['asked']} {each['answer']}" for each in told]
+        for text in (*list_progress(summary), *answers):
             tell(textwrap.fill(text, _WIDEST), end="\n\n")
         tell(str(folder / "report.html"))
     for job in summary["jobs"]:

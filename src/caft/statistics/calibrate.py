@@ -29,7 +29,7 @@ DIFFERING = 0.3
 """About the share of questions on which one of two models alone is right."""
 EFFECTS = (0.0, 0.02, 0.05, 0.10)
 _QUESTIONS = (200, 600, 2400)
-_SEEDS = (1, 2, 3, 5)
+_SEEDS = (3, 5)
 _MOST = 1_000_000
 _LEVEL = 0.5
 _NO_SPREAD = 1e-9
@@ -154,8 +154,8 @@ def _write_row(questions: int, seeds: int, spread: float, simulations: int, seed
     ]
     cells = [_write_cell(simulate_verdicts(truth, simulations, seed)) for truth in truths]
     seen = smallest_difference_seen(questions, seeds, spread)
-    words = "never" if seen is None else f"{100 * seen:.1f} points"
-    return f"| {questions:,} | {seeds} | {words} | {' | '.join(cells)} |"
+    assert seen is not None, f"no verdict with {seeds} seeds can be a yes"
+    return f"| {questions:,} | {seeds} | {100 * seen:.1f} points | {' | '.join(cells)} |"
 
 
 def _write_cell(verdicts: Counter[Verdict]) -> str:

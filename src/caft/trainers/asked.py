@@ -42,7 +42,7 @@ class AskedStudent:
         return {
             "student": self.student.key,
             "questions": digest(map(describe_content, self.questions)),
-            "shots": digest(map(describe_content, self.shots)),
+            "shots": digest(describe_content(shot, solved=True) for shot in self.shots),
             "prompt": self.prompt,
         }
 

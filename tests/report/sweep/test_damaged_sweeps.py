@@ -95,7 +95,7 @@ def test_a_job_that_cannot_be_read_is_in_no_number_and_said_so(
     assert {arm["name"]: arm["seeds"] for arm in summary["arms"]}["distill, entropy"] == [1, 3]
 
 
-def test_of_jobs_that_cannot_be_read_the_next_step_is_to_remove_them(
+def test_of_jobs_that_cannot_be_read_the_next_step_is_to_move_them_away(
     sweep_folder: Path, finished_sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The sweep's command takes them for finished, so that alone it would run nothing, for ever."""
@@ -106,8 +106,8 @@ def test_of_jobs_that_cannot_be_read_the_next_step_is_to_remove_them(
     page = (sweep_folder / "report.html").read_text(encoding="utf-8")
     first, *_ = read_sweep(sweep_folder).jobs
     for text in (said, page):
-        assert f"Remove what cannot be read ({first.folder}, " in text
-        assert " and 9 more) and run the same command again." in text
+        assert f"Move away what cannot be read ({first.folder}, " in text
+        assert " and 9 more) and give its command again." in text
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", ""])

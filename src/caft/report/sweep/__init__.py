@@ -13,13 +13,14 @@ combines all. `tables` are the rows that `page`, `markdown` and `wandb_report` p
 
 from caft.report.sweep.folder import read_sweep, write_sweep_report
 from caft.report.sweep.job_results import JobResult, Sweep
-from caft.report.sweep.summary import analyse_sweep, list_answers, write_head
+from caft.report.sweep.summary import analyse_sweep, list_answers, list_progress, write_head
 
 __all__ = [
     "JobResult",
     "Sweep",
     "analyse_sweep",
     "list_answers",
+    "list_progress",
     "read_sweep",
     "write_head",
     "write_sweep_report",

@@ -133,9 +133,9 @@ def explain_missing(jobs: Sequence[JobPart]) -> str:
     A job that cannot be read has ended for its sweep, which does nothing about it.
     """
     if unread := [job["folder"] for job in jobs if job["state"] == UNREADABLE]:
-        return f"Remove what cannot be read ({list_names(unread)}) and run the same command again."
+        return f"Move away what cannot be read ({list_names(unread)}) and give its command again."
     if any(job["state"] != FINISHED for job in jobs):
-        return "The same command again runs what is missing."
+        return "Its command, given again, runs what is missing."
     return ""
 
 

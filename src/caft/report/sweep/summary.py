@@ -147,15 +147,20 @@ def _describe_arm(arm: Arm, confidence: float) -> ArmPart:
 
 
 def list_answers(summary: SweepSummary) -> list[str]:
-    """What the sweep asks and has answered."""
-    if not summary["arms"]:
-        missing = [f"{n} {state}" for state, n in summary["counts"].items() if state != FINISHED]
-        done = summary["counts"].get(FINISHED, 0)
-        jobs = f"{done} of {count_of(len(summary['jobs']), 'job')} are done ({', '.join(missing)})."
-        next_step = explain_missing(summary["jobs"])
-        return [f"{jobs} {next_step}" if missing else "No job has been evaluated."]
+    """What is missing, and what the sweep asks and has answered."""
     found = [part for part in summary["answers"] if not part["answer"].startswith(UNDEFINED)]
-    return [f"{part['asked']} {part['answer']}" for part in found]
+    answers = [f"{part['asked']} {part['answer']}" for part in found if summary["arms"]]
+    return [*list_progress(summary), *answers]
+
+
+def list_progress(summary: SweepSummary) -> list[str]:
+    """How many jobs are done, and what brings the others; empty where all are in the answers."""
+    missing = [f"{n} {state}" for state, n in summary["counts"].items() if state != FINISHED]
+    if not missing:
+        return [] if summary["arms"] else ["No job has been evaluated."]
+    done = summary["counts"].get(FINISHED, 0)
+    jobs = f"{done} of {count_of(len(summary['jobs']), 'job')} are done ({', '.join(missing)})."
+    return [f"{jobs} {explain_missing(summary['jobs'])}"]
 
 
 def write_head(summary: SweepSummary) -> str:
