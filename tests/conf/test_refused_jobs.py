@@ -81,6 +81,18 @@ def test_a_search_is_refused_by_what_every_trial_would_refuse(
     assert not Path("outputs").exists()
 
 
+def test_a_search_is_checked_beside_the_report_of_its_start_before(
+    front_door: FrontDoor, started: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine").mkdir()
+    Path("mine/jobs.json").write_text('{"jobs": []}')
+    Path("mine/summary.json").write_text("{}")
+    words = ("method=distill", *ENDPOINT, "hydra.sweep.dir=mine")
+    assert front_door("-m", "multirun_sweeps=tune_lr", *OWN, *words) == 2
+    assert "NO_KEY" in capsys.readouterr().err
+    assert not started
+
+
 @pytest.mark.parametrize("estimator", ["option_entropy_gain", "judge_steps"])
 def test_a_key_that_only_an_estimator_needs_is_wanted_beforehand(
     estimator: str,

@@ -231,10 +231,11 @@ def trl_quantisation(adapter: str, dtype: str, make: Callable[..., Any]) -> Any:
 
 def test_counts_of_classes_and_draws_read_as_those_of_rows() -> None:
     counts = {"easy": 12_000, "hard": 999}
-    part = Exported("stage1.jsonl", 12_999, counts, {}, 5_000, 5_000, 0, 0, counts)
+    part = Exported("stage1.jsonl", 12_999, counts, {}, 5_000, 5_000, 0, 7, counts)
     told = [*describe_export([part], "trl", tools.TOOLS["trl"], Path("out"), ())]
     assert told[0].startswith("stage1.jsonl: 12,999 rows (12,000 easy, 999 hard), 5,000 prompt")
-    assert told[1].startswith("  an epoch of the run drew 12,000 easy, 999 hard; trl")
+    assert told[1].endswith("trl does not read the weight in the loss that the run gave to 7 rows")
+    assert told[2].startswith("  an epoch of the run drew 12,000 easy, 999 hard; trl")
 
 
 def test_equal_weights_change_nothing_and_are_not_told() -> None:

@@ -167,12 +167,14 @@ def test_a_job_tells_what_is_its_own_from_what_all_share() -> None:
     ]
 
 
-def test_a_search_is_checked_with_the_first_value_of_each_axis() -> None:
+def test_a_search_is_checked_with_a_value_of_each_axis_that_it_may_draw() -> None:
     axes = (
         "method=choice(sft,base)",
         "seed=range(3,9)",
         "name=b",
         "tuning.lora.r=int(interval(4,8))",
+        "tuning.weight_decay=interval(0,0.5)",
+        "tuning.learning_rate=interval(0,0.001)",
     )
     kept: dict[str, Any] = {}
     words = ["multirun_sweeps=tune_lr", *axes, "hydra.mode=MULTIRUN", "hydra.sweep.dir=sweep"]
@@ -184,7 +186,9 @@ def test_a_search_is_checked_with_the_first_value_of_each_axis() -> None:
         GlobalHydra.instance().clear()
     ((config, _),) = kept.values()
     assert (config.method.name, config.seed, config.name) == ("sft", 3, "b")
-    assert (config.tuning.lora.r, config.tuning.learning_rate) == (4, 1e-4)
+    # The end of an interval may be what is not allowed, as a rate of 0.
+    tuning = config.tuning
+    assert (tuning.lora.r, tuning.weight_decay, tuning.learning_rate) == (6, 0.25, 0.0005)
 
 
 def paper_experiments() -> list[Any]:

@@ -36,6 +36,16 @@ def test_what_an_engine_cannot_write_is_refused_and_the_advice_works(
     refuse_beyond_engines(compose(["model=tiny", *words, way_out]))
 
 
+def test_of_an_adapter_to_start_from_its_own_kind_counts(tmp_path: Path) -> None:
+    start = ("model=tiny", "engine=vllm", f"tuning.start_from={tmp_path}")
+    config = tmp_path / "adapter_config.json"
+    config.write_text('{"use_dora": false}')
+    refuse_beyond_engines(compose([*start, DORA]))
+    config.write_text('{"use_dora": true}')
+    with pytest.raises(UserError, match=r"the DoRA adapter of .* or another adapter$"):
+        refuse_beyond_engines(compose([*start]))
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -84,9 +84,10 @@ def _choices(override: Override) -> list[str]:
 
 
 def first_trial(hydra: Hydra, master: DictConfig) -> RunConfig:
-    """A search's config with the first value of every axis, since alone it may lack what they give.
+    """A search's config with a value of every axis, since alone it may lack what they give.
 
-    Params of another form than overrides are left out.
+    Of a list it is the first, of an interval the middle: an end may be what is not allowed. Params
+    of another form than overrides are left out.
     """
     given = (master.hydra.sweeper.get("params") or {}).items()
     params = [f"{key}={value}" for key, value in given if not OmegaConf.is_config(value)]
@@ -98,5 +99,7 @@ def first_trial(hydra: Hydra, master: DictConfig) -> RunConfig:
 
 def _first_choice(override: Override) -> str:
     if override.is_interval_sweep():
-        return f"{override.get_key_element()}={override.value().start}"
+        start, end = override.value().start, override.value().end
+        middle = (start + end) // 2 if isinstance(start, int) else (start + end) / 2
+        return f"{override.get_key_element()}={middle}"
     return _choices(override)[0]

@@ -112,20 +112,20 @@ def run_sweep(
 def _refuse_beforehand(folder: Path, jobs: Mapping[str, tuple[RunConfig, RunContext]]) -> None:
     """UserError names the first job that would refuse its data; jobs that have finished do not.
 
-    The job of a search has no name, since its folder is not known.
+    A search's trial has no name, since its folder is not known; it is not the sweep's own.
     """
     from caft.pipeline.beforehand import refuse_beforehand
 
     checked: list[RunConfig] = []
     questions, read = None, None
     for name, (config, context) in jobs.items():
-        alike = replace(config, seed=0)
-        if alike in checked or is_finished(folder / name):
+        alike, where = replace(config, seed=0), folder / (name or "trial")
+        if alike in checked or is_finished(where):
             continue
         if config.dataset != read:
             questions, read = None, config.dataset
         try:
-            questions = refuse_beforehand(config, replace(context, folder=folder / name), questions)
+            questions = refuse_beforehand(config, replace(context, folder=where), questions)
         except UserError as error:
             raise UserError(f"job {name}: {error}" if name else str(error)) from error
         checked.append(alike)

@@ -260,6 +260,11 @@ def read_rank(folder: Path) -> int | None:
     return rank if isinstance(rank, int) else None
 
 
+def uses_dora(folder: Path) -> bool:
+    """Whether the adapter in `folder` is one of DoRA."""
+    return read_settings(folder / ADAPTER_CONFIG).get("use_dora") is True
+
+
 def merge_adapter(model: PeftModel, dtype: torch.dtype) -> CausalLM:
     """The plain model with the adapter added to its weights; summed in float32, then in `dtype`."""
     merged: CausalLM = model.float().merge_and_unload().to(dtype)

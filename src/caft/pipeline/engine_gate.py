@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from caft.engines.config import InProcessEngineConfig, OwnEngineConfig, ServerEngineConfig
 from caft.engines.replies import Engine
@@ -13,6 +14,7 @@ from caft.engines.server import name_tuned
 from caft.errors import UserError
 from caft.evaluate.gate import GateInputs, GateRow, refuse_disagreement
 from caft.evaluate.stage import ReplyInputs
+from caft.models.adapters import uses_dora
 from caft.models.student import Student
 from caft.pipeline.results import Tuned, obtain, record_stage
 from caft.pipeline.stage_inputs import gate, gate_of
@@ -94,23 +96,31 @@ def refuse_beyond_engines(config: RunConfig) -> None:
             ("teacher.temperature", config.teacher.temperature, 0),
             ("teacher.attempts", config.teacher.attempts, 1),
         ]
-    if _reads_adapters(config):
-        asked.append(("tuning.lora.use_dora", config.tuning.lora.use_dora, False))
     for name, value, plainly in asked:
         if value != plainly:
-            why = "other engines draw with numbers of their own and close no thinking span"
-            if name.startswith("tuning."):
-                why = "vLLM and SGLang apply no such adapters"
             raise UserError(
                 f"{name}={json.dumps(value)} needs engine=own, and engine is {config.engine.kind}; "
-                f"{why}; use engine=own, or {name}={json.dumps(plainly)}"
+                f"other engines draw with numbers of their own and close no thinking span; use "
+                f"engine=own, or {name}={json.dumps(plainly)}"
             )
+    _refuse_dora(config)
 
 
-def _reads_adapters(config: RunConfig) -> bool:
-    """Whether an engine of this process writes with adapters that the run trains."""
+def _refuse_dora(config: RunConfig) -> None:
     in_process = isinstance(config.engine, InProcessEngineConfig)
-    return in_process and config.tuning.adapter is not Adapter.full and _gates_tuned(config)
+    if not in_process or config.tuning.adapter is Adapter.full or not _gates_tuned(config):
+        return
+    start = config.tuning.start_from
+    if start and uses_dora(Path(start).expanduser()):
+        given, other = f"the DoRA adapter of tuning.start_from={start}", "another adapter"
+    elif config.tuning.lora.use_dora and not start:
+        given, other = "tuning.lora.use_dora=true", "tuning.lora.use_dora=false"
+    else:
+        return
+    raise UserError(
+        f"{given} needs engine=own, and engine is {config.engine.kind}; vLLM and SGLang apply no "
+        f"such adapters; use engine=own, or {other}"
+    )
 
 
 def _gates_tuned(config: RunConfig) -> bool:
