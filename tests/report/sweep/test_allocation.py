@@ -91,9 +91,11 @@ def test_calls_for_an_estimate_are_told_with_their_place_in_the_budget(
     found = analyse(jobs).summary
     assert found["allocation"]["verdict"] == "yes"
     routing = found["routing"]["others"] or [found["routing"]]
-    shown = [found["allocation"]["sentence"], routing[0]["sentence"], " ".join(found["warnings"])]
     words = "Random routing needs none of the calls for an estimate: entropy"
-    assert [f"{words} ({told})." in text for text in shown] == [bool(told)] * 3
+    for text in (found["allocation"]["sentence"], routing[0]["sentence"]):
+        assert (f"{words} ({told})." in text) == bool(told)
+    # The two answers have it: a caveat would be the third on one page.
+    assert words not in " ".join(found["warnings"])
     # 150 rationales of 80 + 60 tokens; a call for log-probabilities has 120 + 1.
     budget = "93.6k" if "in its budget" in told else "21k"
     assert f"With {budget} teacher tokens" in found["allocation"]["sentence"]
