@@ -63,10 +63,12 @@ def test_a_model_clearly_below_the_base_models_best_mode_was_harmed(sample: Any)
     base, tuned = accuracy["base"]["answer"]["value"], accuracy["tuned"]["routed"]["value"]
     assert gain.figure == f"{base:.1%} → {tuned:.1%}"
     assert "; minus the base's best mode -30.0 points (-40.0 to -20.0)" in gain.brief
-    assert "does not harm" in suggest_next(summary).why
+    why = "Search for a learning rate that beats the base model's best mode:"
+    assert suggest_next(summary).why == why
     # A loss in its own mode as well is harm, whatever the base's best mode is.
     accuracy["same_mode"]["routed"] |= loss
     assert find_headlines(summary)[0].answer == "No, it did harm"
+    assert suggest_next(summary).why == "Search for a learning rate that does not harm:"
     # One mode for both: the two comparisons are one, and it is not said twice.
     accuracy["best_mode"]["base"] = "routed"
     gain = find_headlines(summary)[0]

@@ -17,6 +17,7 @@ from caft.report.sweep import JobResult, Sweep
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.summary import analyse_sweep
 from caft.report.tables import ReportTables
+from caft.report.wording import write_number
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
 MANY = 12_000
@@ -299,3 +300,20 @@ def test_questions_turn_and_sort_as_a_whole(large_page: str, open_page: Callable
     opened.get_by_role("button", name="nats").click()
     assert opened.locator("#question-shown").inner_text().startswith("1 to 50 of")
     assert estimates.first.inner_text() == "0"
+
+
+def test_scripts_write_estimates_as_the_page_without_them_does(
+    finished_run: Any, open_page: Callable[..., Any]
+) -> None:
+    estimates = [123_456.7, 12_345.0, 999.96, 999.94, 12.3456, 0.00021, 0.000047, 1.5e-12, 0.0]
+    tables, few = many_questions(), slice(len(estimates))
+    scores = [
+        replace(row, estimates={"answer_entropy": value})
+        for row, value in zip(tables.scores[few], estimates, strict=True)
+    ]
+    summary = finished_run.summary
+    page = render_report(summary, replace(tables, scores=scores), "", "Numbers")
+    opened = open_page(page)
+    cells = opened.locator("#question-table td[data-name=nats]")
+    assert cells.all_inner_texts() == [*map(write_number, estimates)]
+    assert all(f">{write_number(value)}</td>" in page for value in estimates)

@@ -22,11 +22,12 @@ def suggest_next(summary: Summary) -> Step:
         return _improve_estimate(summary, area)
     if gain is None:
         return _go_on(summary)
-    if gain.harmed:
+    if gain.harmed or gain.lost_to_best:
         # Optuna searches no setting that the command fixes.
         fixed = ("seed", "hydra", "tuning.learning_rate", "tuning.lora.r")
         search = rerun(summary, "-m", "multirun_sweeps=tune_lr", without=fixed)
-        return Step("Search for a learning rate that does not harm:", search)
+        aim = "does not harm" if gain.harmed else "beats the base model's best mode"
+        return Step(f"Search for a learning rate that {aim}:", search)
     if gain.verdict is not Verdict.yes:
         return Step("Look for a smaller difference with more seeds:", repeat_with_seeds(summary))
     if routes_by_class(summary):

@@ -116,8 +116,8 @@ class Gain:
 
     @property
     def harmed(self) -> bool:
-        """Whether the tuned model is clearly less accurate, in its mode or than the base's best."""
-        return _is_loss(self.difference) or self.lost_to_best
+        """Whether the tuned model is clearly less accurate than the base model in the same mode."""
+        return _is_loss(self.difference)
 
     @property
     def lost_to_best(self) -> bool:
@@ -127,7 +127,7 @@ class Gain:
     @property
     def verdict(self) -> Verdict:
         """By McNemar's test and the paired interval."""
-        if self.harmed:
+        if self.harmed or self.lost_to_best:
             return Verdict.no
         if self.difference["p_value"] < ALPHA and self.difference["low"] > 0:
             return Verdict.yes
@@ -180,7 +180,7 @@ def _did_tuning_help(accuracy: AccuracyPart | None) -> Headline | None:
 
 
 def _answer_gain(gain: Gain) -> tuple[str, Tone]:
-    if _is_loss(gain.difference):
+    if gain.harmed:
         return "No, it did harm", Tone.bad
     if gain.lost_to_best:
         return "No, the base model's best mode is clearly better", Tone.bad

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _FILTERS = ("percent", "percent_between", "points_between", "area_between", "reason_of",
-            "p_in_words", "usd", "duration", "memory", "short_count", "count_of",
+            "p_in_words", "usd", "duration", "memory", "short_count", "count_of", "write_number",
             "name_estimator", "name_routing", "capitalise", "clip", "tell_batches")  # fmt: skip
 # Data cannot look like one: it is escaped.
 _SECTION = re.compile(

@@ -34,7 +34,7 @@ def describe_fitted_cut(accuracy: AccuracyPart | None) -> str:
     found = describe_estimator(cut["estimator"])
     whose = "its own" if cut.get("by_tuned") else "the base model's"
     side = "at most" if found.lower_is_harder else "at least"
-    value = f"{cut['value']:.3g} {found.unit}".rstrip()
+    value = f"{write_number(cut['value'], 3)} {found.unit}".rstrip()
     return (
         f"In routed mode the {model} model writes a rationale where {whose} {found.title} "
         f"is {side} {value}, the cut that is best on validation questions: {percent(cut['share'])} "
@@ -125,6 +125,15 @@ def short_count(number: float) -> str:
         if float(f"{number:.3g}") >= size:  # so that three digits are never 1e+03
             return f"{number / size:.3g}{letter}"
     return f"{number:g}"
+
+
+def write_number(value: float, digits: int = 4) -> str:
+    """An estimate or a cut point: significant digits, and whole numbers from 1,000 on: 12,346.
+
+    templates/questions.js has the same rule.
+    """
+    short = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if abs(float(short)) >= 1000 else short
 
 
 def usd(amount: float) -> str:

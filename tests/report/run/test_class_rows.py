@@ -43,6 +43,17 @@ def test_cut_points_of_a_sure_model_are_told_apart(sample: Any) -> None:
     assert f">{' to '.join(edges[0])}: " in figure.panels[0]
 
 
+def test_cut_points_of_long_rationales_are_whole_numbers(sample: Any) -> None:
+    split = sample.summary["split"] | {"thresholds": [999.5, 12_345.6]}
+    rows = list_class_rows(split, {"name": "", "stages": []}, {}, "rationale_length")
+    assert [row.span for row in rows] == ["below 999.5", "999.5 to 12,346", "12,346 and above"]
+    values = [240.0 * place for place in range(101)]
+    figure = draw_histogram(values, [True] * 101, [999.5, 12_345.6], [*split["counts"]], "tokens")
+    assert [row[:2] for row in figure.rows][-1] == ("23,000", "24,000")
+    assert ">cut point 12,346" in figure.panels[0]
+    assert ": 999.5 to 12,346<" in figure.panels[0]
+
+
 def test_random_classes_have_no_place_on_the_axis(sample: Any) -> None:
     split = {"strategy": "random", "thresholds": [], "counts": {"easy": 2, "hard": 1}}
     rows = list_class_rows(split, {"name": "", "stages": []}, {}, "answer_entropy")

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from sweep_sample import write_job
 
+from caft.records import Judgement, Rationale
 from caft.report.__main__ import main
+from caft.report.run.cost import count_cost
 from caft.report.sweep import JobResult, Sweep, analyse_sweep, write_sweep_report
 from caft.report.sweep.allocation import advise_allocation
 from caft.report.sweep.arms import find_arms
@@ -67,29 +69,52 @@ def test_the_most_accurate_arm_that_beats_every_control_is_advised(won: SweepRes
 
 
 @pytest.mark.parametrize(
-    ("estimator", "judge_calls", "told"),
+    ("estimator", "asked", "told"),
     [
-        ("judge_steps", 1400, "1,400 judge calls"),
-        ("option_entropy_gain", 0, "600 teacher calls"),
+        ("judge_steps", 1400, "1,400 judge calls, on top of its budget"),
+        ("option_entropy_gain", 600, "600 teacher calls, whose tokens are in its budget"),
         # A teacher in memory is read, not asked; a judge that also was asked sorted nothing.
         ("entropy_gain", 0, ""),
         ("answer_entropy", 1400, ""),
         ("judge_steps", 0, ""),
     ],
 )
-def test_calls_for_an_estimate_are_said_to_come_on_top_of_the_budget(
-    make_job: Make, estimator: str, judge_calls: int, told: str
+def test_calls_for_an_estimate_are_told_with_their_place_in_the_budget(
+    make_job: Make, estimator: str, asked: int, told: str
 ) -> None:
     routed = {"accuracy": 0.66, "estimator": estimator}
     jobs = make_jobs(make_job, routed, {**CONTROLS[0], "accuracy": 0.5})
+    judge = estimator if told else "judge_steps"
     for job in jobs:
-        job.finished["cost"]["judge_calls"] = judge_calls
+        calls = 0 if job.finished["split"]["strategy"] == "random" else asked
+        job.finished["cost"] |= count_what_was_bought(job.kept, judge, calls)
     found = analyse(jobs).summary
     assert found["allocation"]["verdict"] == "yes"
     routing = found["routing"]["others"] or [found["routing"]]
-    shown = [found["allocation"]["sentence"], routing[0]["sentence"], " ".join(found["warnings"])]
-    words = "come on top of the budget: entropy"
-    assert [f"{words} ({told})." in text for text in shown] == [bool(told)] * 3
+    words = "Random routing needs none of the calls for an estimate: entropy"
+    for text in (found["allocation"]["sentence"], routing[0]["sentence"]):
+        assert (f"{words} ({told})." in text) == bool(told)
+    # The two answers have it: a caveat would be the third on one page.
+    assert words not in " ".join(found["warnings"])
+    # 150 rationales of 80 + 60 tokens; a call for log-probabilities has 120 + 1.
+    budget = "93.6k" if "in its budget" in told else "21k"
+    assert f"With {budget} teacher tokens" in found["allocation"]["sentence"]
+
+
+def count_what_was_bought(rationales: int, estimator: str, calls: int) -> dict[str, Any]:
+    """The part of a run's cost that its teacher and judge were paid for."""
+    replies = [
+        Rationale(question_id=f"t{k}", text="", answer=None, agrees=True, refusal="",
+                  prompt_tokens=80, completion_tokens=60)
+        for k in range(rationales)
+    ]  # fmt: skip
+    judgements = [
+        Judgement(question_id=f"t{k}", estimator=estimator, value=0.5, text="",
+                  prompt_tokens=120, completion_tokens=1)
+        for k in range(calls)
+    ]  # fmt: skip
+    cost = count_cost(replies, [], [], judgements)
+    return {key: number for key, number in cost.items() if key.startswith(("teacher_", "judge_"))}
 
 
 def test_arms_are_ranked_under_each_control_by_bounds_that_hold_together(won: SweepResults) -> None:

@@ -27,6 +27,7 @@ from caft.report.charts.drawing import (
     whisker,
 )
 from caft.report.schema import MODELS
+from caft.report.wording import write_number
 
 _ROW = alt.Y("row:Q", scale=None, title=None)  # a place in pixels, above the plot
 _SIDES = alt.Scale(domain=["right", "wrong"], range=["var(--right)", "var(--wrong)"])
@@ -52,7 +53,12 @@ def draw_bins(text: str, measure: str, bins: Sequence[Row], *, edges: Sequence[f
     ]  # fmt: skip
     names = chart(_place_names(classes, edges)).mark_text(fontWeight=600, color=INK)
     strips = [
-        {"low": low, "high": high, "shade": k % 2, "hover": f"{name}: {low:.4g} to {high:.4g}"}
+        {
+            "low": low,
+            "high": high,
+            "shade": k % 2,
+            "hover": f"{name}: {write_number(low)} to {write_number(high)}",
+        }
         for k, (name, (low, high)) in enumerate(zip(classes, pairwise(edges), strict=False))
     ]
     shade = alt.Fill("shade:O", scale=_SHADES, legend=None)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from caft.report.charts import Row
 from caft.report.figures.figure import Figure
-from caft.report.wording import area_between, percent, percent_between
+from caft.report.wording import area_between, percent, percent_between, write_number
 from caft.statistics import (
     RocPoint,
     expected_calibration_error,
@@ -59,7 +59,10 @@ def draw_histogram(
     bins = count_bins(values, correct)
     low, high = bins[0]["low"], bins[-1]["high"]
     inside = [min(max(cut, low), high) for cut in cuts]
-    lines = [{"x": x, "hover": f"cut point {cut:.4g}"} for x, cut in zip(inside, cuts, strict=True)]
+    lines = [
+        {"x": x, "hover": f"cut point {write_number(cut)}"}
+        for x, cut in zip(inside, cuts, strict=True)
+    ]
     text = (
         f"{len(values)} questions by {measure}: {sum(correct)} correct, drawn upwards, "
         f"{len(values) - sum(correct)} incorrect, drawn downwards. The numbers follow as a table."
@@ -73,15 +76,16 @@ def draw_histogram(
         panels=(draw_bins(text, measure, marks, edges=edges, cuts=lines, classes=classes),),
         columns=("from", "to", "correct", "incorrect"),
         rows=tuple(
-            (f"{b['low']:.4g}", f"{b['high']:.4g}", str(b["right"]), str(b["wrong"])) for b in bins
+            (*map(write_number, (b["low"], b["high"])), str(b["right"]), str(b["wrong"]))
+            for b in bins
         ),
         legend=(("right", "correct"), ("wrong", "incorrect")),
     )
 
 
 def _describe_bin(low: float, high: float, right: int, wrong: int) -> str:
-    share = percent(wrong / (right + wrong))
-    return f"{low:.4g} to {high:.4g}: {right} correct, {wrong} incorrect ({share} incorrect)"
+    share, edges = percent(wrong / (right + wrong)), " to ".join(map(write_number, (low, high)))
+    return f"{edges}: {right} correct, {wrong} incorrect ({share} incorrect)"
 
 
 def draw_roc(
@@ -104,7 +108,7 @@ def draw_roc(
         at = [point for point in points if point.threshold >= sign * cut][-1]
         found, flagged = percent(at.true_positive_rate), percent(at.false_positive_rate)
         rates = f"true positive rate {found}, false positive rate {flagged}"
-        dots.append({**_place(at), "hover": f"At or {side} {cut:.4g}: {rates}"})
+        dots.append({**_place(at), "hover": f"At or {side} {write_number(cut)}: {rates}"})
     curve = thin(points)
     return Figure(
         key="roc",
@@ -115,7 +119,7 @@ def draw_roc(
         columns=("threshold", "false positive rate", "true positive rate"),
         rows=tuple(
             (
-                f"{sign * p.threshold:.4g}",
+                write_number(sign * p.threshold),
                 *map(percent, (p.false_positive_rate, p.true_positive_rate)),
             )
             for p in curve

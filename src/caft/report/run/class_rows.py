@@ -12,6 +12,7 @@ from caft.records import AnswerScore
 from caft.report.parts import Share
 from caft.report.schema import MethodPart, SplitPart, StagePart
 from caft.report.tables import ReportTables
+from caft.report.wording import write_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +71,6 @@ def _describe_spans(cuts: Sequence[float], classes: int, estimator: str) -> list
         return [""] * classes
     falls = (difficulty(estimator, 1.0) or 0.0) < 0
     easiest, hardest = ("above", "below") if falls else ("below", "above")
-    between = [f"{first:.4g} to {last:.4g}" for first, last in pairwise(cuts)]
-    return [f"{easiest} {cuts[0]:.4g}", *between, f"{cuts[-1]:.4g} and {hardest}"]
+    written = [*map(write_number, cuts)]
+    between = [f"{first} to {last}" for first, last in pairwise(written)]
+    return [f"{easiest} {written[0]}", *between, f"{written[-1]} and {hardest}"]

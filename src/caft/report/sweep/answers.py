@@ -10,7 +10,7 @@ from typing import Protocol
 from caft.report.headlines import Headline, Tone
 from caft.report.sweep.arms import Arm, share_questions
 from caft.report.sweep.job_results import FINISHED, Sweep
-from caft.report.sweep.routing import ENTROPY, name_rule, tell_estimate_calls
+from caft.report.sweep.routing import ENTROPY, name_rule
 from caft.report.sweep.savings import UNIQUE_TOKENS
 from caft.report.sweep.schema import (
     ComparisonPart,
@@ -204,7 +204,6 @@ def find_sweep_warnings(
         for arm in arms
         if arm.rescores and not arm.is_random and arm.name not in tested and arm.mean_cost("taught")
     ]
-    calls = tell_estimate_calls(tests, arms)
     warnings = (
         (left_out, f"{left_out.total()} of {len(sweep.jobs)} jobs are in no number here: "
          f"{states}."),
@@ -228,7 +227,6 @@ def find_sweep_warnings(
          "are made anew. How many questions that asks a teacher for is known only at the end: run "
          "the same method with split=random and the split.pool given here, whose classes move on "
          "at random."),
-        (calls, calls),
         (len(modes) > 1, "Settings answer in different modes and so spend different tokens a "
          "question; pairs with the same stages, and routing, are compared in one common mode."),
     )  # fmt: skip

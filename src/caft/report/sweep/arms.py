@@ -90,12 +90,13 @@ class Arm:
 
     @property
     def estimate_calls(self) -> str:
-        """The calls that its estimate took beside those for rationales; empty without any."""
+        """The calls that its estimate took, and whether a budget has them; empty without any."""
         known = ESTIMATORS.get(self.estimator or "")
         if known and known.need is Need.teacher_options:
-            return count_of(self.first["dataset"]["counts"]["train"], "teacher call")
-        if known and known.need is Need.judge and (calls := self.mean_cost("judge_calls")):
-            return count_of(round(calls), "judge call")
+            calls = count_of(self.first["dataset"]["counts"]["train"], "teacher call")
+            return f"{calls}, whose tokens are in its budget"
+        if known and known.need is Need.judge and (judged := self.mean_cost("judge_calls")):
+            return f"{count_of(round(judged), 'judge call')}, on top of its budget"
         return ""
 
     @property

@@ -11,7 +11,7 @@ from caft.report.figures import Figure
 from caft.report.schema import drawn_at_random
 from caft.report.sweep.arms import are_close
 from caft.report.sweep.schema import ArmPart
-from caft.report.wording import name_estimator, percent_between, unit_of
+from caft.report.wording import name_estimator, percent_between, unit_of, write_number
 from caft.statistics import pareto_front
 
 _BOUGHT = (("teacher_tokens", "teacher tokens"), ("teacher_calls", "teacher calls"))
@@ -116,7 +116,7 @@ def draw_cut_points(arms: Sequence[ArmPart]) -> Figure | None:
         for k in varied:
             panels.append(_draw_cut(alike, k, measure, f"cuts-{len(panels) + 1}"))
         for arm in alike if varied else ():
-            values = (f"{cut:.4g}" for cut in arm["thresholds"])
+            values = map(write_number, arm["thresholds"])
             rows.append((*_name_arm(arm), measure, *values))
     if not panels:
         return None
@@ -148,7 +148,7 @@ def _draw_cut(arms: Sequence[ArmPart], k: int, measure: str, key: str) -> Markup
     brief = name_briefly([arm["name"] for arm in arms])
     marks = [
         {**arm["accuracy"], "x": cut, "name": name, "line": arm["method"],
-         "hover": f"{arm['name']}, cut at {cut:.4g}: {percent_between(arm['accuracy'])}"}
+         "hover": f"{arm['name']}, cut at {write_number(cut)}: {percent_between(arm['accuracy'])}"}
         for arm, name, cut in zip(arms, brief, cuts, strict=True)
     ]  # fmt: skip
     text = "; ".join(str(mark["hover"]) for mark in marks)

@@ -188,10 +188,7 @@ def tell_estimate_calls(tests: Sequence[RoutingTestPart], arms: Sequence[Arm]) -
             if arm.name in tested and (calls := arm.estimate_calls)]  # fmt: skip
     if not told:
         return ""
-    return (
-        "Calls for the estimate, of which random routing needs none, come on top of the budget: "
-        f"{list_names(told)}."
-    )
+    return f"Random routing needs none of the calls for an estimate: {list_names(told)}."
 
 
 def name_what_is_missing(arms: Sequence[Arm]) -> str:

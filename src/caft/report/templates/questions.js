@@ -110,6 +110,13 @@
     cell.appendChild(both);
   }
 
+  // As write_number of wording.py does.
+  function writeNumber(value) {
+    var short = Number(value.toPrecision(4)), size = Math.abs(short);
+    if (size >= 1000) { return value.toLocaleString("en-US", { maximumFractionDigits: 0 }); }
+    return size && size < 1e-4 ? short.toExponential().replace(/-(\d)$/, "-0$1") : String(short);
+  }
+
   function fillCell(cell, key, row, place) {
     if (key === "text") {
       var text = make("div", row.text, "quoted");
@@ -120,7 +127,7 @@
       fillReply(cell, row.replies[place]);
     } else if (key === "estimate") {
       cell.className = "number";
-      cell.textContent = row.estimate === null ? "none" : Number(row.estimate.toPrecision(4));
+      cell.textContent = row.estimate === null ? "none" : writeNumber(row.estimate);
     } else {
       cell.appendChild(make("bdi", row[key]));
     }
