@@ -85,8 +85,7 @@ def test_a_search_is_checked_beside_the_report_of_its_start_before(
     front_door: FrontDoor, started: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("mine").mkdir()
-    Path("mine/jobs.json").write_text('{"jobs": []}')
-    Path("mine/summary.json").write_text("{}")
+    Path("mine/summary.json").write_text('{"kind": "sweep"}')
     words = ("method=distill", *ENDPOINT, "hydra.sweep.dir=mine")
     assert front_door("-m", "multirun_sweeps=tune_lr", *OWN, *words) == 2
     assert "NO_KEY" in capsys.readouterr().err

@@ -119,33 +119,55 @@ def alpaca(n: int, output: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("odd", ["train", "test"])
-def test_solutions_are_split_off_in_all_files_or_in_none(tmp_path: Path, odd: str) -> None:
+@pytest.mark.parametrize("form", ["So #### {}", "So it is [[{}]]", "So it is \\\\boxed{{{}}}"])
+def test_solutions_are_split_off_in_the_whole_of_a_file_or_not_at_all(
+    tmp_path: Path, form: str, odd: str
+) -> None:
     rows = {
-        "train": [alpaca(n, "So #### {}") for n in range(6)],
-        "test": [alpaca(n, "So #### {}") for n in range(6, 20)],
+        "train": [alpaca(n, form) for n in range(6)],
+        "test": [alpaca(n, form) for n in range(6, 20)],
     }
     paths = {part: write(tmp_path, each, name=part) for part, each in rows.items()}
     splits = load(paths["train"], test_path=paths["test"], validation=2)
-    assert {(q.gold_text, q.rationale) for q in splits.test} == {
-        (str(n + 1), "So") for n in range(6, 20)
-    }
+    assert {q.gold_text for q in splits.test} == {str(n + 1) for n in range(6, 20)}
+    assert all((q.rationale or "").startswith("So") for q in (*splits.train, *splits.test))
     rows[odd][3]["output"] = "It is 4."
     write(tmp_path, rows[odd], name=odd)
-    with pytest.raises(UserError, match=r"the reply \(Alpaca\) holds .*; end every reply so"):
+    refused = rf"^{odd}\.jsonl:1: the reply \(Alpaca\) holds .* of the file"
+    with pytest.raises(UserError, match=refused):
         load(paths["train"], test_path=paths["test"])
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("So #### {}", "It is [[{}]]"), ("So #### {}", "{}"), ("{}", "So it is [[{}]]")],
+)
+def test_each_file_marks_its_answers_as_it_does(tmp_path: Path, train: str, test: str) -> None:
+    paths = (
+        write(tmp_path, [alpaca(n, train) for n in range(6)], name="train"),
+        write(tmp_path, [alpaca(n, test) for n in range(6, 9)], name="test"),
+    )
+    splits = load(paths[0], test_path=paths[1], validation=2)
+    assert {q.gold_text for q in splits.train} < {str(n + 1) for n in range(6)}
+    assert {q.gold_text for q in splits.test} == {"7", "8", "9"}
+    for form, part in ((train, splits.train), (test, splits.test)):
+        assert {bool(q.rationale) for q in part} == {form != "{}"}
 
 
 def test_solutions_as_gold_of_the_smaller_file_are_noticed(tmp_path: Path) -> None:
     train = write(tmp_path, [alpaca(n, "{}") for n in range(20)])
-    test = write(tmp_path, [alpaca(n, "So #### {}") for n in range(20, 24)], name="test")
-    with pytest.raises(UserError, match=r"^test\.jsonl:1: .* in 4 of 4 rows"):
+    rows = [alpaca(n, "So #### {}") for n in range(20, 24)]
+    test = write(tmp_path, [*rows, alpaca(24, "It is {}.")], name="test")
+    with pytest.raises(UserError, match=r"^test\.jsonl:1: .* in 4 of 5 rows"):
         load(train, test_path=test)
 
 
 def test_a_rationale_of_one_file_alone_is_not_demanded_of_the_other(tmp_path: Path) -> None:
     train = write(tmp_path, [{**alpaca(n, "{}"), "rationale": "So."} for n in range(6)])
     test = write(tmp_path, [alpaca(n, "{}") for n in range(6, 9)], name="test")
-    assert len(load(train, test_path=test, validation=2).test) == 3
+    splits = load(train, test_path=test, validation=2)
+    assert {q.rationale for q in splits.train} == {"So."}
+    assert [q.rationale for q in splits.test] == [None] * 3
 
 
 def chat(n: int, system: str = "Be short.", **more: object) -> dict[str, object]:

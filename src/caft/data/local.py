@@ -108,14 +108,17 @@ def _refuse_solutions(
     ]
     told = f"column {source!r}"
     separate = "into a column of its own and name it in dataset.columns.answer"
+    marked = f"put what is in the brackets {separate}"
     boxed, number = f"put what is in the box {separate}", f"put the number {separate}"
     if source != columns.answer:
         told = f"the reply ({source})"
-        boxed, number = (f"end every reply so, or {advice}" for advice in (boxed, number))
+        advice = (f"end every reply of the file so, or {each}" for each in (boxed, number, marked))
+        boxed, number, marked = advice
     elif isinstance(config, LocalConfig) and (columns.question, source) == ("question", "answer"):
         number = f"dataset=gsm8k reads them, with dataset.path={config.train_path}"
     _refuse_most(golds, _BOX_IN_PROSE, told, "with the answer in \\boxed{}", boxed)
     _refuse_most(golds, FINAL_NUMBER, told, "that end in '#### NUMBER'", number)
+    _refuse_most(golds, _MARKED_IN_PROSE, told, "with the answer in [[ ]]", marked)
     refuse_mistakes(
         [
             f"{question.origin}: the answer has {len(question.gold_text):,} characters in "
@@ -131,6 +134,7 @@ def _refuse_solutions(
 
 # The form of MATH's solutions.
 _BOX_IN_PROSE = re.compile(r"\w\w.*\\f?boxed\s*\{", re.DOTALL)
+_MARKED_IN_PROSE = re.compile(r"\w\w.*\[\[[^\[\]]+\]\]", re.DOTALL)
 
 
 def _refuse_most(

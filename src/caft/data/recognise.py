@@ -106,8 +106,7 @@ def _take_shape(
     """Rows of another tool are free text unless a column has options."""
     first = next(iter(tables.values()))
     listed = found.options != columns.options or _has(first.columns, "options")
-    solved = all("rationale" in table.columns for table in tables.values())
-    told = found.rationale or ("rationale" if solved else None)
+    told = found.rationale or ("rationale" if "rationale" in first.columns else None)
     return replace(found, options=found.options if listed else None, rationale=told)
 
 

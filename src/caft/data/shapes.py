@@ -113,14 +113,26 @@ def join_instructions(tables: Mapping[str, Table], names: Sequence[str]) -> dict
 
 
 def _split_solutions(tables: dict[str, Table]) -> dict[str, Table]:
-    """Replies become a rationale and an answer if all tables' mark their answers in one way."""
+    """Replies of a table become a rationale and an answer if all of them mark it in one way.
+
+    A rationale that some tables have is missing in the others, whose replies may be bare answers.
+    """
+    split = {name: _split_table(table) for name, table in tables.items()}
+    if not any("rationale" in table.columns for table in split.values()):
+        return split
+    return {
+        name: table
+        if "rationale" in table.columns
+        else _add(table, [{"rationale": None} for _ in table.rows])
+        for name, table in split.items()
+    }
+
+
+def _split_table(table: Table) -> Table:
     for ending in _ENDINGS:
-        if all(ending.search(reply) for table in tables.values() for reply in _replies(table)):
-            return {
-                name: _add(table, [_split_solution(reply, ending) for reply in _replies(table)])
-                for name, table in tables.items()
-            }
-    return tables
+        if all(ending.search(reply) for reply in _replies(table)):
+            return _add(table, [_split_solution(reply, ending) for reply in _replies(table)])
+    return table
 
 
 def _replies(table: Table) -> Iterator[str]:

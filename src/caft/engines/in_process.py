@@ -7,19 +7,19 @@ closed, as in a matrix or a quoted line, it goes on from there; greedy replies d
 from __future__ import annotations
 
 import importlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from caft.engines.config import InProcessEngineConfig
 from caft.engines.replies import CUT, assert_plain, find_end, read_ids, refuse_cut
 from caft.errors import UserError, first_line
 from caft.kernels.memory import release_memory, return_device_memory
-from caft.models.adapters import ADAPTER_CONFIG, is_adapter
+from caft.models.adapters import is_adapter, read_rank
 from caft.models.student import Student
 from caft.models.thinking_span import ends_open
 from caft.program import install_hint
@@ -189,7 +189,7 @@ class VllmEngine(InProcessEngine):
     def _start(self, package: Any) -> object:
         lora: dict[str, object] = {}
         if self._adapter:
-            rank = _read_rank(self._adapter)
+            rank = read_rank(Path(self._adapter)) or 0
             allowed = next((each for each in _VLLM_RANKS if each >= rank), rank)
             lora = {"enable_lora": True, "max_lora_rank": allowed, "max_loras": 1}
         return package.LLM(
@@ -322,10 +322,3 @@ def _read_piece(ids: Sequence[int], meta: Mapping[str, Any]) -> Piece:
     reason = meta.get("finish_reason")
     told = reason if isinstance(reason, Mapping) else {}
     return Piece(list(ids), isinstance(told.get("matched"), str), str(told.get("type", "")))
-
-
-def _read_rank(adapter: str) -> int:
-    with open(f"{adapter}/{ADAPTER_CONFIG}", encoding="utf-8") as file:
-        saved = json.load(file)
-    ranks = [saved.get("r"), *(saved.get("rank_pattern") or {}).values()]
-    return max(int(rank) for rank in ranks if rank)

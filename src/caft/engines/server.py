@@ -126,8 +126,8 @@ class ServerEngine:
             found = self._complete(self._form, ids, rules.max_new_tokens, rules.end_ids)
         except RefusedError as error:
             raise UserError(
-                f"question {name}: the server at {self.config.base_url} refuses the prompt "
-                f"({error}); check its context length, or use engine=own"
+                f"question {name}: the server at {self.config.base_url} gives no reply "
+                f"({error}); check its log and context length, or use engine=own"
             ) from error
         opened = bool(rules.thinking) and ends_open(self.student.tokenizer, ids)
         reply = self._read(name, found, rules, opened=opened)

@@ -255,9 +255,11 @@ def refuse_other_base(folder: Path, base: BaseModel) -> None:
 
 
 def read_rank(folder: Path) -> int | None:
-    """The rank of the adapter in `folder`; None where its config has none."""
-    rank = read_settings(folder / ADAPTER_CONFIG).get("r")
-    return rank if isinstance(rank, int) else None
+    """The largest rank in the adapter in `folder`; None where its config has none."""
+    saved = read_settings(folder / ADAPTER_CONFIG)
+    pattern = saved.get("rank_pattern")
+    ranks = (saved.get("r"), *(pattern.values() if isinstance(pattern, dict) else ()))
+    return max((rank for rank in ranks if isinstance(rank, int)), default=None)
 
 
 def uses_dora(folder: Path) -> bool:
