@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import Any
 
@@ -36,6 +37,26 @@ def test_the_control_has_an_equal_budget_where_one_class_is_bought(sample: Any) 
     # Rationales for two classes have no budget that a control could share: equal sizes.
     summary["method"]["stages"] = [{"targets": {"middle": "rationale", "hard": "rationale"}}]
     assert compare_with_control(summary).endswith(',["split=random"]]\' seed=1,2,3')
+
+
+def test_beside_a_control_stands_the_rule_whose_budget_it_has(sample: Any) -> None:
+    summary = sample.summary
+    summary["split"]["strategy"] = "random"
+    words = summary["run"]["overrides"]
+    for given, routed in (
+        (["match=tokens"], ["split=entropy"]),
+        (["match=tokens", "temperature=0.3"], ["split=sampled", "split.temperature=0.3"]),
+        (
+            ["match=calls", "temperature=null", "within=subject", "reference=top1_margin"],
+            ["split=entropy", "split.within=subject", "split.estimator=top1_margin"],
+        ),
+    ):
+        dials = [f"split.{each}" for each in given]
+        summary["run"]["overrides"] = [*words, "split=random", *dials]
+        cases = [routed, ["split=random", *dials]]
+        assert f"hydra.sweeper.cases={json.dumps(cases, separators=(',', ':'))}" in " ".join(
+            shlex.split(compare_with_control(summary))
+        )
 
 
 def test_the_first_control_beside_a_method_that_rescores_does_not(sample: Any) -> None:

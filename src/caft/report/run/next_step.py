@@ -133,12 +133,14 @@ def _own_dials(summary: Summary) -> dict[str, str]:
 
 
 def _own_rule(summary: Summary, split: SplitPart) -> list[str]:
-    """What routes: this run's split, or the paper's if this run is a control itself."""
+    """What routes: this run's split, or the one whose budget it has if it is a control itself."""
     if drawn_at_random(split["strategy"]):
-        dials = {
-            name: value for name, value in _own_dials(summary).items() if name in _SHARED_DIALS
-        }
-        return ["split=entropy", *_write_dials(dials)]
+        own = {name: value for name, value in _own_dials(summary).items() if value != "null"}
+        dials = {name: own[name] for name in (*_SHARED_DIALS, *_BUDGET_DIALS) if name in own}
+        if "reference" in own:
+            dials["estimator"] = own["reference"]
+        kind = "sampled" if "temperature" in own else "entropy"
+        return [f"split={kind}", *_write_dials(dials)]
     kinds = ("sampled", "entropy_threshold", "entropy")
     kind = next(kind for kind in kinds if split["strategy"].startswith(kind))
     return [f"split={kind}", *_write_dials(_own_dials(summary))]
