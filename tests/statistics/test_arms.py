@@ -50,11 +50,16 @@ ARMS = {name: dict(enumerate(ROWS[3 * k : 3 * k + 3].tolist())) for k, name in e
 PAIRS = [("a", "b"), ("a", "c"), ("b", "c")]
 
 
-def test_alone_the_smallest_difference_is_that_of_these_questions() -> None:
+def test_the_smallest_difference_is_over_what_the_interval_is() -> None:
+    """One over questions alone would be below differences that the verdict cannot tell."""
     found = compare_arms(ARMS, PAIRS)
+    means = resample_means({name: [*rows.values()] for name, rows in ARMS.items()})
     for (one, two), gap in zip(PAIRS, found, strict=True):
-        differing = np.mean([np.not_equal(ARMS[one][s], ARMS[two][s]) for s in range(3)])
-        assert gap.detectable == smallest_paired_difference(60, float(differing))
+        assert gap.detectable == detectable_difference(means[one], means[two], 0.95)
+    single = {name: {0: rows[0]} for name, rows in ARMS.items()}
+    for (one, two), gap in zip(PAIRS, compare_arms(single, PAIRS), strict=True):
+        differing = float(np.mean(np.not_equal(ARMS[one][0], ARMS[two][0])))
+        assert gap.detectable == smallest_paired_difference(60, differing)
     assert found == compare_arms(ARMS, PAIRS, together=False, seed=0)
     assert found != compare_arms(ARMS, PAIRS, seed=1)
 

@@ -42,8 +42,8 @@ class ArmsCompared:
     not corrected for other comparisons. `seeds` is the number of pairs of seeds that the test
     rests on, which is that of the arm with fewer. `only_first` and `only_second` count the replies
     that one of the two alone got right, over these pairs. `detectable` is the smallest difference
-    that would be found with 80% power, if any: on these questions put once to both, or where pairs
-    are compared together over other seeds, too.
+    that would be found with 80% power, if any: over questions and seeds, as the interval is; of one
+    pair of seeds, by McNemar's test.
     """
 
     difference: Interval
@@ -96,9 +96,9 @@ def _compare(
         seeds=len(pairs),
         only_first=outcome.only_first,
         only_second=outcome.only_second,
-        detectable=smallest_paired_difference(difference.n, differing)
-        if level is None
-        else detectable_difference(*means, level),
+        detectable=detectable_difference(*means, level or confidence)
+        if level or len(pairs) > 1
+        else smallest_paired_difference(difference.n, differing),
     )
 
 
