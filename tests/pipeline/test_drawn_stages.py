@@ -8,6 +8,7 @@ import pytest
 from small_runs import score_in_order
 
 from caft.errors import UserError
+from caft.pipeline.expected import expected_requests
 from caft.pipeline.matched_budget import match_budget
 from caft.pipeline.planner import Planner
 from caft.pipeline.results import Taught
@@ -111,7 +112,9 @@ def test_a_subject_with_fewer_rows_than_classes_is_refused_before_scoring(
 def test_the_dry_run_expects_the_union_of_the_draws(open_small: Open) -> None:
     planner = Planner(open_small(*SIZES, drawing(epochs=2, hard=5), "dry_run=true"), None)
     # Of ten hard rows each epoch misses half: 7.5 are drawn in two.
-    ((_, expected),) = planner._expected_requests()
+    ((_, expected),) = expected_requests(
+        planner.workspace, planner.split, planner.scored, planner.phase
+    )
     assert len(expected) == round(7.5)
     stages = {line.name: line.work for line in planner.plan()}
     assert stages["tune 1"].endswith("about 15 rows x 2 epochs, drawn anew")
