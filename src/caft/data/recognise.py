@@ -69,7 +69,7 @@ def recognise(tables: Mapping[str, Table], config: MappedConfig) -> Recognised:
     first = next(iter(rewritten.values()))
     found = _find_columns(first, columns)
     if shape:
-        found = _take_shape(rewritten, found, columns)
+        found = _take_shape(first, found, columns)
     if columns.options and found.options is None and not config.answer_set:
         rewritten = {name: _offer_truths(table, found.answer) for name, table in rewritten.items()}
         if all("options" in table.columns for table in rewritten.values()):
@@ -100,13 +100,10 @@ def _rewrite(
     return tables, ""
 
 
-def _take_shape(
-    tables: Mapping[str, Table], found: ColumnsConfig, columns: ColumnsConfig
-) -> ColumnsConfig:
+def _take_shape(table: Table, found: ColumnsConfig, columns: ColumnsConfig) -> ColumnsConfig:
     """Rows of another tool are free text unless a column has options."""
-    first = next(iter(tables.values()))
-    listed = found.options != columns.options or _has(first.columns, "options")
-    told = found.rationale or ("rationale" if "rationale" in first.columns else None)
+    listed = found.options != columns.options or _has(table.columns, "options")
+    told = found.rationale or ("rationale" if "rationale" in table.columns else None)
     return replace(found, options=found.options if listed else None, rationale=told)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from string import ascii_uppercase
 
@@ -56,7 +56,7 @@ def parse_literal(text: str) -> object:
 
 
 def flatten_conversations(tables: Mapping[str, Table], column: str) -> dict[str, Table]:
-    """The tables with the columns question, answer and, if all replies have one, rationale.
+    """The tables with the columns question, answer and, where replies have one, rationale.
 
     A system turn that is the same in every row is left out; others stand before the question.
     Raises UserError for rows that are not one question and one reply.
@@ -129,20 +129,17 @@ def _split_solutions(tables: dict[str, Table]) -> dict[str, Table]:
 
 
 def _split_table(table: Table) -> Table:
+    replies = [str(row.values.get("answer")) for row in table.rows]
     for ending in _ENDINGS:
-        if all(ending.search(reply) for reply in _replies(table)):
-            return _add(table, [_split_solution(reply, ending) for reply in _replies(table)])
+        found = [ending.search(reply) for reply in replies]
+        if all(found):
+            split = [
+                {"answer": end["answer"].strip(), "rationale": reply[: end.start()].strip() or None}
+                for end, reply in zip(found, replies, strict=True)
+                if end
+            ]
+            return _add(table, split)
     return table
-
-
-def _replies(table: Table) -> Iterator[str]:
-    return (str(row.values.get("answer")) for row in table.rows)
-
-
-def _split_solution(reply: str, ending: re.Pattern[str]) -> dict[str, object]:
-    end = ending.search(reply)
-    assert end is not None
-    return {"answer": end["answer"].strip(), "rationale": reply[: end.start()].strip() or None}
 
 
 def _add(table: Table, made: Sequence[Mapping[str, object]]) -> Table:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from caft.report.charts import Row
 from caft.report.charts.drawing import (
     CURVE,
+    HOVER,
     INK,
     PAPER,
     SHARE,
@@ -45,7 +46,7 @@ def draw_arms(key: str, text: str, rows: Sequence[Row], *, axis: str,
         joined.mark_line(strokeWidth=1.75).encode(x, y, alt.Detail("line:N")),
         whisker(rows, x),
         chart(rows).mark_point(size=110, stroke=CURVE, strokeWidth=1.75).encode(
-            x, y, fill=fill, shape=shape, description="hover:N"),
+            x, y, HOVER, fill=fill, shape=shape),
         *_write_names(sorted(rows, key=lambda row: not row["line"]), domain, share),
         height=300, margins=_MARGINS,
     )  # fmt: skip
