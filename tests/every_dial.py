@@ -34,7 +34,10 @@ def _options() -> Iterator[tuple[tuple[str, ...], str, type[Any]]]:
     for group, kinds in KINDS.items():
         for kind, schema in kinds.items():
             files = sorted((find_conf() / group).glob("*.yaml"))
-            of_kind = (file for file in files if yaml.safe_load(file.read_text())["kind"] == kind)
+            named = f"/schema/{group}/{kind}@_here_"
+            of_kind = (
+                file for file in files if named in yaml.safe_load(file.read_text())["defaults"]
+            )
             yield (f"{group}={next(of_kind).stem}",), group, schema
 
 
