@@ -1,7 +1,7 @@
 """Hydra's loader of configs, which reads and merges the same files once a process.
 
-A sweep composes a config for every job, nearly all of them of the same files; reading these is most
-of what composing costs, and merging them much of the rest.
+A sweep composes a config for every job, nearly all of them of the same files; reading and merging
+these is most of what composing costs.
 """
 
 from __future__ import annotations
