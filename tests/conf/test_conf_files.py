@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from caft.distill import check_teacher
 from caft.hydra_bridge import compose, find_conf
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.prices import check_paid
 
 CONF = find_conf()
 SWEEPS = CONF.parent / "multirun_sweeps"
@@ -75,7 +75,7 @@ def test_a_command_that_is_printed_has_all_that_its_teacher_needs(
     if not isinstance(config.teacher, OpenAITeacherConfig) or "..." in words:
         return
     monkeypatch.setenv(config.teacher.api_key_env, "a-key-of-a-test")
-    check_teacher(False, config.teacher, pays=not config.dry_run)
+    check_paid(config.teacher, pays=not config.dry_run)
 
 
 @pytest.mark.parametrize("file", GROUP_FILES, ids=label)

@@ -26,7 +26,7 @@ from caft.teachers.config import (
     WorkedTeacherConfig,
 )
 from caft.teachers.ledger import BatchLedger, Ledger
-from caft.teachers.prices import Caps
+from caft.teachers.prices import Caps, check_paid
 from caft.teachers.refusals import advise, count_reasons, name_reason
 from caft.teachers.replies import LedgerEntry, Request, TeacherReply, prepare
 from caft.text.config import PromptConfig
@@ -421,9 +421,9 @@ def test_a_teacher_that_cannot_write_a_target_is_refused_at_once(tmp_path, kind,
     file = write_file(tmp_path / "r.jsonl", {"question_id": "q1", "text": "Odd. [[A]]"})
     teacher = file if kind == "file" else WorkedTeacherConfig(name="t")
     check_teacher(True, teacher, targets={Target.rationale})
-    for pays in (True, False):
+    for fetch in (True, False):
         with pytest.raises(UserError, match=words) as caught:
-            check_teacher(True, teacher, targets=targets, pays=pays)
+            check_teacher(True, teacher, targets=targets, fetch=fetch)
         assert "\n" not in str(caught.value)
 
 
@@ -753,9 +753,9 @@ def test_a_local_model_without_a_chat_template_is_refused_before_anything_runs(t
     values = json.loads(config.read_text())
     values.pop("chat_template", None)
     config.write_text(json.dumps(values))
-    for pays in (False, True):
+    for fetch in (False, True):
         with pytest.raises(UserError, match=r"teacher\.path=.* has no chat template"):
-            check_teacher(False, teacher, pays=pays)
+            check_teacher(False, teacher, fetch=fetch)
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"teacher\.path=.* has no model\.safetensors"):
         check_teacher(False, teacher)
@@ -763,9 +763,6 @@ def test_a_local_model_without_a_chat_template_is_refused_before_anything_runs(t
 
 @pytest.mark.parametrize(("teacher", "words"), [
     (WorkedTeacherConfig(name="t"), r"has none; .*teacher=file, openai, openrouter"),
-    (OpenAITeacherConfig(name="t", model="m"), "base_url is not set"),
-    (OpenAITeacherConfig(name="t", base_url="http://localhost"), "model is not set"),
-    (OpenAITeacherConfig(name="t", base_url="https://a.b.com", model="m"), "OPENAI_API_KEY is"),
     (FileTeacherConfig(name="t"), "path is not set"),
     (FileTeacherConfig(name="t", path="missing.jsonl"), "missing.jsonl is not a file"),
     (FileTeacherConfig(name="t", path="empty.jsonl"), "empty.jsonl has no rows"),
@@ -774,7 +771,6 @@ def test_a_local_model_without_a_chat_template_is_refused_before_anything_runs(t
     (LocalModelTeacherConfig(name="t", path="missing"), "is not a folder"),
 ])  # fmt: skip
 def test_teachers_that_cannot_do_it_are_refused_early(monkeypatch, tmp_path, teacher, words):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "bad.jsonl").write_text('{"id": "1"}\n')
@@ -784,20 +780,21 @@ def test_teachers_that_cannot_do_it_are_refused_early(monkeypatch, tmp_path, tea
 
 def test_teachers_that_can():
     check_teacher(True, WorkedTeacherConfig(name="t"))
-    check_teacher(False, OpenAITeacherConfig(name="t", base_url="http://localhost", model="m"))
+    near = OpenAITeacherConfig(name="t", base_url="http://localhost", model="m")
+    check_paid(near, pays=True)
 
 
 def test_a_paid_endpoint_without_prices_is_refused(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-something")
     teacher = OpenAITeacherConfig(name="t", base_url="https://a.example.com", model="m")
     with pytest.raises(UserError, match="no price is known for m"):
-        check_teacher(False, teacher)
-    check_teacher(False, teacher, pays=False)
+        check_paid(teacher, pays=True)
+    check_paid(teacher, pays=False)
     teacher.usd_per_million_prompt_tokens = 0.0
     with pytest.raises(UserError, match=r"give teacher\.usd_per_million_completion_tokens \("):
-        check_teacher(False, teacher)
+        check_paid(teacher, pays=True)
     teacher.usd_per_million_completion_tokens = 0.0
-    check_teacher(False, teacher)
+    check_paid(teacher, pays=True)
 
 
 def test_a_forecast_without_prices_counts_tokens_and_names_the_settings(monkeypatch, tmp_path):

@@ -17,9 +17,9 @@ from caft.teachers.config import (
     LocalModelTeacherConfig,
     OpenAITeacherConfig,
     TeacherConfig,
+    WorkedTeacherConfig,
 )
 from caft.teachers.ledger import Place
-from caft.teachers.prices import check_paid
 from caft.text.prompts import Prompt
 
 
@@ -43,20 +43,18 @@ def check_teacher(
     teacher: TeacherConfig,
     *,
     targets: Collection[Target] = (),
-    pays: bool = True,
+    fetch: bool = True,
 ) -> None:
     """UserError for a teacher that cannot write the `targets`, before any model loads.
 
-    Without `pays` it needs no price, no key and no download, which is enough for a dry run.
+    Without `fetch` nothing is downloaded. An endpoint is `check_paid`'s.
     """
     match teacher:
-        case OpenAITeacherConfig():
-            check_paid(teacher, pays=pays)
         case LocalModelTeacherConfig():
-            check_local(teacher, fetch=pays)
+            check_local(teacher, fetch=fetch)
         case FileTeacherConfig():
             check_file(teacher, targets)
-        case _:
+        case WorkedTeacherConfig():
             check_worked(questions_have_rationales, targets)
 
 

@@ -235,7 +235,7 @@ def _check_teacher(workspace: Workspace) -> None:
     if any(step.kind is StageKind.distill for step in list_steps(config)):
         solved, count = workspace.questions.solved, len(workspace.questions.train)
         targets = taught_classes(config.method)
-        check_teacher(solved > 0, config.teacher, targets=targets, pays=not config.dry_run)
+        check_teacher(solved > 0, config.teacher, targets=targets, fetch=not config.dry_run)
         if isinstance(config.teacher, WorkedTeacherConfig) and solved < count:
             log.warning(
                 "teacher=worked: %d of %d training questions have no solution, and train no "
