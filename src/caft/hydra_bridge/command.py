@@ -6,9 +6,8 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -157,14 +156,11 @@ def _run_in_folder(run: Run, composed: DictConfig) -> int:
     return guard(run, lambda: build_run_config(composed), context)
 
 
-@dataclass(frozen=True, slots=True)
-class _WhenShown:
+class _WhenShown(partial[str]):
     """A text that is made only where a template has a place for it."""
 
-    make: Callable[[], str]
-
     def __str__(self) -> str:
-        return self.make()
+        return self()
 
 
 def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
@@ -172,10 +168,8 @@ def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParse
     name, overrides = args.config_name, args.overrides
     if args.help:
         # Hydra copies every config for each group that it lists, and our help lists them by itself.
-        listed = hydra.format_config_groups
-        hydra.format_config_groups = (  # type: ignore[method-assign]
-            lambda wanted, compact=True: _WhenShown(partial(listed, wanted, compact))
-        )
+        listed = partial(_WhenShown, hydra.format_config_groups)
+        hydra.format_config_groups = listed  # type: ignore[method-assign,assignment]
         hydra.app_help(name, parser, args)
     elif args.hydra_help:
         hydra.hydra_help(name, parser, args)
