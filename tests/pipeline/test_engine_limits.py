@@ -26,6 +26,7 @@ DORA = "tuning.lora.use_dora=true"
         (("engine=vllm", *LOCAL, "teacher.attempts=3"), "teacher.attempts=1"),
         (("engine=vllm", DORA), "tuning.lora.use_dora=false"),
         (("engine=sglang", "tuning=qlora", DORA), "tuning.lora.use_dora=false"),
+        (("engine=vllm", "tuning.lora.r=513"), "tuning.lora.r=512"),
     ],
 )
 def test_what_an_engine_cannot_write_is_refused_and_the_advice_works(
@@ -44,6 +45,9 @@ def test_of_an_adapter_to_start_from_its_own_kind_counts(tmp_path: Path) -> None
     config.write_text('{"use_dora": true}')
     with pytest.raises(UserError, match=r"the DoRA adapter of .* or another adapter$"):
         refuse_beyond_engines(compose([*start]))
+    config.write_text('{"r": 8, "rank_pattern": {"q_proj": 513}}')
+    with pytest.raises(UserError, match=r"the adapter of rank 513 of .* or another adapter$"):
+        refuse_beyond_engines(compose([*start]))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,8 @@ def test_of_an_adapter_to_start_from_its_own_kind_counts(tmp_path: Path) -> None
         ("engine=vllm", DORA, "until=tune"),
         ("engine=vllm", DORA, "evaluation.modes=[answer]"),
         ("engine=vllm", DORA, "tuning=full"),
+        ("engine=vllm", "tuning.lora.r=512"),
+        ("engine=sglang", "tuning.lora.r=513"),
     ],
 )
 def test_what_our_own_generator_writes_is_not_refused(words: tuple[str, ...]) -> None:

@@ -23,6 +23,8 @@ _OURS = {
     },
 }
 """By kind, the arguments that are not the user's; with the setting that stands for one, if any."""
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as `max_lora_rank`, the largest rank of an adapter that it applies."""
 
 
 @dataclass(kw_only=True, slots=True)

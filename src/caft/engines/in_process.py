@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from caft.engines.config import InProcessEngineConfig
+from caft.engines.config import VLLM_RANKS, InProcessEngineConfig
 from caft.engines.replies import CUT, assert_plain, find_end, read_ids, refuse_cut
 from caft.errors import UserError, first_line
 from caft.kernels.memory import release_memory, return_device_memory
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1024
 """Prompts that an engine is given together; what a kill may cost."""
-_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _CONTEXT = {"vllm": "max_model_len", "sglang": "context_length"}
 """The argument of an engine's class that bounds a prompt with its reply."""
 
@@ -190,7 +189,7 @@ class VllmEngine(InProcessEngine):
         lora: dict[str, object] = {}
         if self._adapter:
             rank = read_rank(Path(self._adapter)) or 0
-            allowed = next((each for each in _VLLM_RANKS if each >= rank), rank)
+            allowed = next((each for each in VLLM_RANKS if each >= rank), rank)
             lora = {"enable_lora": True, "max_lora_rank": allowed, "max_loras": 1}
         return package.LLM(
             model=self._weights,

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from caft.engines.config import InProcessEngineConfig, OwnEngineConfig, ServerEngineConfig
+from caft.engines.config import (
+    VLLM_RANKS,
+    InProcessEngineConfig,
+    OwnEngineConfig,
+    ServerEngineConfig,
+    VllmEngineConfig,
+)
 from caft.engines.replies import Engine
 from caft.engines.server import name_tuned
 from caft.errors import UserError
@@ -16,6 +22,7 @@ from caft.evaluate.gate import GateInputs, GateRow, refuse_disagreement
 from caft.evaluate.stage import ReplyInputs
 from caft.models.adapters import uses_dora
 from caft.models.student import Student
+from caft.pipeline.footprint import rank_of
 from caft.pipeline.results import Tuned, obtain, record_stage
 from caft.pipeline.stage_inputs import gate, gate_of
 from caft.pipeline.steps import Step, evaluates_with_engine, steps_of, teaches_with_engine
@@ -103,23 +110,27 @@ def refuse_beyond_engines(config: RunConfig) -> None:
                 f"other engines draw with numbers of their own and close no thinking span; use "
                 f"engine=own, or {name}={json.dumps(plainly)}"
             )
-    _refuse_dora(config)
+    _refuse_adapter(config)
 
 
-def _refuse_dora(config: RunConfig) -> None:
-    in_process = isinstance(config.engine, InProcessEngineConfig)
-    if not in_process or config.tuning.adapter is Adapter.full or not _gates_tuned(config):
+def _refuse_adapter(config: RunConfig) -> None:
+    engine, tuning = config.engine, config.tuning
+    in_process = isinstance(engine, InProcessEngineConfig)
+    if not in_process or tuning.adapter is Adapter.full or not _gates_tuned(config):
         return
-    start = config.tuning.start_from
-    if start and uses_dora(Path(start).expanduser()):
-        given, other = f"the DoRA adapter of tuning.start_from={start}", "another adapter"
-    elif config.tuning.lora.use_dora and not start:
-        given, other = "tuning.lora.use_dora=true", "tuning.lora.use_dora=false"
+    start, rank, most = tuning.start_from, rank_of(tuning), VLLM_RANKS[-1]
+    if uses_dora(Path(start).expanduser()) if start else tuning.lora.use_dora:
+        given, kind, other = "use_dora=true", "DoRA adapter", "use_dora=false"
+        reason = "vLLM and SGLang apply no such adapters"
+    elif isinstance(engine, VllmEngineConfig) and rank > most:
+        given, kind, other = f"r={rank}", f"adapter of rank {rank}", f"r={most}"
+        reason = f"vLLM applies adapters up to rank {most}"
     else:
         return
     raise UserError(
-        f"{given} needs engine=own, and engine is {config.engine.kind}; vLLM and SGLang apply no "
-        f"such adapters; use engine=own, or {other}"
+        f"{f'the {kind} of tuning.start_from={start}' if start else f'tuning.lora.{given}'} needs "
+        f"engine=own, and engine is {engine.kind}; {reason}; use engine=own, or "
+        f"{'another adapter' if start else f'tuning.lora.{other}'}"
     )
 
 

@@ -213,10 +213,10 @@ def _of_tuning(config: RunConfig, shape: Shape, device: str, dtype: str, longest
     weights = shape.parameters / devices * (_FOUR_BITS if four_bits else BYTES[dtype])
     gathered = _gathered(config, shape) * BYTES[dtype]
     state = _ADAM + (copied if device == "cpu" else 0)
-    return float(weights + gathered + shape.adapter(_rank_of(tuning)) * state + activations)
+    return float(weights + gathered + shape.adapter(rank_of(tuning)) * state + activations)
 
 
-def _rank_of(tuning: TuningConfig) -> int:
+def rank_of(tuning: TuningConfig) -> int:
     """That of the adapter which tuning starts from, or of new ones."""
     start = tuning.start_from
     return (start and read_rank(Path(start).expanduser())) or tuning.lora.r
