@@ -223,6 +223,58 @@ def test_what_is_given_is_not_guessed_and_what_is_unsure_is_asked(tmp_path: Path
         load(path, columns=ColumnsConfig(question="text", answer="label"))
 
 
+LISTED: dict[str, object] = {"choices": list(COLOURS)}
+FOUR = {**LETTERED, "D": "gold"}
+
+
+def write_pair(folder: Path, train: dict[str, object], test: dict[str, object]) -> list[str]:
+    return [
+        write(
+            folder,
+            [{"question": f"{name} {n}?", **more, "answer": "ABC"[n % 3]} for n in range(6)],
+            name=name,
+        )
+        for name, more in (("train", train), ("test", test))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "words", "way_out"),
+    [
+        (LETTERED, FOUR, "in A, B, C, D, and train.jsonl in A, B, C; ", [*LETTERED]),
+        (FOUR, LETTERED, "in A, B, C, and train.jsonl in A, B, C, D; ", [*LETTERED]),
+        ({}, LETTERED, "in A, B, C, and train.jsonl has none; ", None),
+        ({}, LISTED, "in choices, and train.jsonl has none; ", None),
+        (LISTED, LETTERED, "in A, B, C, and train.jsonl in choices; ", None),
+    ],
+)
+def test_options_in_other_columns_than_those_of_the_first_file_are_not_left_out(
+    tmp_path: Path,
+    train: dict[str, object],
+    test: dict[str, object],
+    words: str,
+    way_out: list[str] | None,
+) -> None:
+    one, other = write_pair(tmp_path, train, test)
+    with pytest.raises(UserError) as refused:
+        load(one, test_path=other, validation=2)
+    assert str(refused.value).startswith(f"test.jsonl has its options {words}give both files ")
+    splits = load(one, test_path=other, validation=2, columns=ColumnsConfig(options=way_out))
+    assert {len(question.options) for question in splits.test} == {len(way_out or ())}
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [({}, {"weight": 1}), (LETTERED, {name.lower(): text for name, text in LETTERED.items()})],
+)
+def test_other_columns_that_are_no_other_options_are_read(
+    tmp_path: Path, train: dict[str, object], test: dict[str, object]
+) -> None:
+    one, other = write_pair(tmp_path, train, test)
+    splits = load(one, test_path=other, validation=2)
+    assert {len(question.options) for question in splits.test} == {len(train)}
+
+
 @pytest.mark.parametrize(
     ("names", "found"),
     [

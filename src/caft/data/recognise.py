@@ -24,6 +24,7 @@ from caft.data.shapes import (
     join_instructions,
     list_options,
 )
+from caft.errors import UserError
 from caft.packed import pack, values_of
 
 _QUESTION = (
@@ -62,12 +63,16 @@ class Recognised:
 
 
 def recognise(tables: Mapping[str, Table], config: MappedConfig) -> Recognised:
-    """The columns of all files, found once in the first of them, and options as plain lists."""
+    """The columns of all files, found once in the first of them, and options as plain lists.
+
+    UserError where a file has its options elsewhere.
+    """
     columns = config.columns
     first = next(iter(tables.values()))
     rewritten, shape = _rewrite(tables, first, columns)
     first = next(iter(rewritten.values()))
     found = _find_columns(first, columns)
+    _refuse_other_options(rewritten, columns)
     if shape:
         found = _take_shape(first, found, columns)
     if columns.options and found.options is None and not config.answer_set:
@@ -122,6 +127,26 @@ def _find_columns(table: Table, columns: ColumnsConfig) -> ColumnsConfig:
             left = [name for name in names if name not in used and _plain(name) not in _KNOWN]
             found.options = found.options if left else None
     return found
+
+
+def _refuse_other_options(tables: Mapping[str, Table], columns: ColumnsConfig) -> None:
+    """Read as the first file, another one would lose some of its options, or all of them."""
+    first, *others = tables.values()
+    expected = _list_option_columns(first, columns)
+    for table in others:
+        found = _list_option_columns(table, columns)
+        if found and [*map(str.casefold, found)] != [*map(str.casefold, expected)]:
+            of_first = f"in {', '.join(expected)}" if expected else "has none"
+            raise UserError(
+                f"{table.name} has its options in {', '.join(found)}, and {first.name} {of_first}; "
+                "give both files the same columns (a cell may be empty), or say which to read: "
+                "dataset.columns.options=[NAME,...], or null for free text"
+            )
+
+
+def _list_option_columns(table: Table, columns: ColumnsConfig) -> Sequence[str]:
+    names = _find_columns(table, columns).options or ()
+    return names if {*names} <= {*table.columns} else ()
 
 
 def _find(names: Sequence[str], default: str, others: Sequence[str]) -> str:
