@@ -266,6 +266,26 @@ def test_an_end_of_turn_that_only_the_added_tokens_declare() -> None:
     assert end_of_turn(tokenizer, chat=False) == tokenizer.eos_token_id
 
 
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [("", "nothing"), ("\n\n### User:", "'### User:'"), ("<|im_end|>\n", "'<|im_end|>'")],
+)
+def test_a_template_that_ends_turns_without_a_special_token_is_told_once(
+    written: str, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = word_tokenizer([], eos_token="<over>")
+    tokenizer.add_tokens([AddedToken("<|im_end|>", special=False)])
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message.content }}{% endfor %}" + written
+    )
+    for _ in range(2):
+        assert end_of_turn(tokenizer, chat=True) == tokenizer.eos_token_id
+    assert end_of_turn(tokenizer, chat=False) == tokenizer.eos_token_id
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith(f"the chat template writes {shown} behind a reply, which is no special")
+    assert "to end with '<over>'" in line
+
+
 def test_without_any_end_token_the_user_is_told() -> None:
     with pytest.raises(UserError, match="no end-of-text token"):
         end_of_turn(word_tokenizer([]), chat=False)

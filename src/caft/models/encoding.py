@@ -7,6 +7,7 @@ Exactly one BOS: a chat template writes its own, a completion prompt gets the to
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ from caft.protocols import Tokenizer
 from caft.text.config import PromptStyle
 from caft.text.prompts import Prompt
 
+log = logging.getLogger(__name__)
 _PIECE_WINDOW = 6
 # Equal ids are one object: prompts of 12,000 questions hold millions, of 32 bytes each.
 _ONE_OF_EACH: dict[int, int] = {}
@@ -171,16 +173,31 @@ def _merged(reply: str) -> UserError:
 
 
 def end_of_turn(tokenizer: Tokenizer, *, chat: bool) -> int:
-    """The token that ends a reply: the template's own after a chat turn, else EOS."""
+    """The token that ends a reply: the template's own after a chat turn, else EOS.
+
+    Logged where a template has none.
+    """
     if chat:
-        tail = render_closed_turn(tokenizer).lstrip()
+        tail = render_closed_turn(tokenizer).strip()
         ids = tokenizer(tail, add_special_tokens=False).input_ids
         # `all_special_ids` lacks those that only the added tokens declare, such as Phi-3's <|end|>.
         if ids and tokenizer.convert_ids_to_tokens(ids[0]) in special_tokens(tokenizer):
             return int(ids[0])
+        _tell_of_end(repr(tail[:60]) if tail else "nothing", str(tokenizer.eos_token))
     if tokenizer.eos_token_id is None:
         raise UserError("the tokenizer has no end-of-text token; give a model that has one")
     return int(tokenizer.eos_token_id)
+
+
+@lru_cache(maxsize=16)  # once, and not in every stage
+def _tell_of_end(written: str, eos: str) -> None:
+    log.warning(
+        "the chat template writes %s behind a reply, which is no special token: replies are "
+        "trained, and expected, to end with %r; if the model ends its turns with another token, "
+        "make that one special in its tokenizer_config.json",
+        written,
+        eos,
+    )
 
 
 def harmless(text: str, tokenizer: Tokenizer) -> str:
