@@ -222,6 +222,8 @@ def test_what_no_config_shows_is_refused(
         (("--cfg", "hydra", "--resolve", "name=mine"), "subdir: name=mine-"),
         (("--cfg", "job", "--package", "_global_"), "seed: 42"),
         (("--cfg", "job", "--package", "dataset.train"), ""),
+        (("--help", "hydra/help=default"), "\nsplit: entropy, entropy_threshold, "),
+        (("--hydra-help",), "\nhydra/launcher: basic, "),
     ],
 )
 def test_a_config_is_shown(
