@@ -24,8 +24,8 @@ def write_judgement(found: Judgement) -> str:
     )
     note = (
         f"95% intervals over questions and seeds; p of {tests}, after Holm's correction over all "
-        "pairs. MDD: minimum detectable difference (80% power). Better: yes by test and interval, "
-        "no if a gain of two points is ruled out."
+        "pairs. MDD: minimum detectable difference (80% power), corrected likewise. Better: yes by "
+        "test and interval, no if a gain of two points is ruled out."
     )
     texts = [*answers, *(f"! {warning}" for warning in found.warnings), note]
     *head, note = (textwrap.fill(text, _WIDEST) for text in texts)
