@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import textwrap
 
+from caft.report.cells import Column, Table
 from caft.report.predictions.judge import UNKNOWN, Judgement
 from caft.report.sweep.markdown import write_table
-from caft.report.sweep.tables import Column, Table, tabulate_arms, tabulate_comparisons
+from caft.report.sweep.tables import tabulate_arms, tabulate_comparisons
 from caft.report.wording import short_count
 
 _WIDEST = 80
