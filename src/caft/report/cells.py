@@ -71,9 +71,9 @@ def value_cell(value: float | None, write: Callable[[float], str], missing: str 
     return Cell(write(value), value)
 
 
-def count_cell(count: int) -> Cell:
-    """12,345."""
-    return Cell(f"{count:,}", count)
+def count_cell(count: float | None) -> Cell:
+    """12,345; empty where it is not known."""
+    return value_cell(count, "{:,.0f}".format)
 
 
 def share_cell(share: Share | None, missing: str = "") -> Cell:

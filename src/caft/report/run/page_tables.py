@@ -92,21 +92,19 @@ def tabulate_score_subjects(score: ScorePart) -> Table:
 def tabulate_forgetting(part: ForgettingPart) -> Table:
     """Every further set in every mode, before and after tuning."""
     tests = part["tests"]
-    changes = [test["change"] for test in tests]
+    gaps = [test["change"] for test in tests]
     return Table("Accuracy on further data sets", [
         Column("data set and mode", "head",
                [Cell(Markup("<bdi>{}</bdi>, {}").format(test["dataset"], test["mode"]),
                      aside=f"graded by {test['grader']}" if test.get("grader") else "")
                 for test in tests]),
         *(Column(model, "text", [_share(test[model]) for test in tests]) for model in MODELS),
-        Column("change", "text", [points_cell(change) if change else "" for change in changes]),
+        Column("change", "text", [points_cell(gap) if gap else "" for gap in gaps]),
         Column("forgot?", "text", [Cell(test["verdict"], aside=test["reason"]) for test in tests]),
         Column("p, Holm", "number",
-               [value_cell(change and change["p_adjusted"], p_in_words) for change in changes]),
-        Column("lost", "number",
-               [count_cell(change["only_base"]) if change else "" for change in changes]),
-        Column("won", "number",
-               [count_cell(change["only_tuned"]) if change else "" for change in changes]),
+               [value_cell(gap and gap["p_adjusted"], p_in_words) for gap in gaps]),
+        Column("lost", "number", [count_cell(gap and gap["only_base"]) for gap in gaps]),
+        Column("won", "number", [count_cell(gap and gap["only_tuned"]) for gap in gaps]),
         Column("unreadable", "number",
                [" → ".join(map(str, test["unparsable"].values())) for test in tests]),
     ])  # fmt: skip

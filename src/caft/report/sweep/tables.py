@@ -10,6 +10,7 @@ from caft.report.cells import (
     Column,
     Table,
     area_cell,
+    count_cell,
     points_cell,
     share_cell,
     value_cell,
@@ -61,10 +62,9 @@ def tabulate_arms(arms: Sequence[ArmPart], bases: Sequence[BasePart] = ()) -> Ta
                [f"{row['tokens_a_question']:.1f}" for row in rows]),
         *(Column(f"{mode} mode", "number", [value_cell(share, percent, "none") for share in shares])
           for mode, shares in by_mode.items()),
-        Column("rationales", "number",
-               [*none, *(f"{cost['rationales_kept']:,.0f}" for cost in costs)]),
-        Column("trained tokens", "number",
-               [*none, *(f"{cost['trained_total_tokens']:,.0f}" for cost in costs)]),
+        *(Column(name, "number", [*none, *(count_cell(cost[key]) for cost in costs)])
+          for name, key in (("rationales", "rationales_kept"),
+                            ("trained tokens", "trained_total_tokens"))),
         Column("USD", "number", [*none, *(usd(cost["usd"]) for cost in costs)]),
         Column("cut points", "text", [*none, *(", ".join(texts) for texts in cuts)]),
     ])  # fmt: skip
@@ -203,8 +203,7 @@ def tabulate_jobs(jobs: Sequence[JobPart], address_of: Mapping[str, str]) -> Tab
         Column("accuracy", "text", [share_cell(job["accuracy"]) for job in jobs]),
         Column("mode", "text", [job["mode"] or "" for job in jobs]),
         Column("ROC AUC", "text", [area_cell(job["roc_auc"]) for job in jobs]),
-        Column("rationales", "number",
-               [value_cell(cost.get("rationales_kept"), "{:,.0f}".format) for cost in costs]),
+        Column("rationales", "number", [count_cell(cost.get("rationales_kept")) for cost in costs]),
         Column("USD", "number", [value_cell(cost.get("usd"), usd) for cost in costs]),
         Column("time", "number", [value_cell(job["seconds"], duration) for job in jobs]),
     ])  # fmt: skip
