@@ -27,7 +27,7 @@ from caft.hydra_bridge import compose
 from caft.pipeline.data_table import describe, first_question
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.preflight import open_workspace
-from caft.report.figures import draw_plans
+from caft.report.figures import draw_token_bars
 from caft.report.figures.notebook import show_figure, show_table
 from caft.run_config import RunContext
 
@@ -82,6 +82,6 @@ METHODS = ("sft", "complexity_aware", "distill")
 plans = {
     name: plan_run(open_workspace(compose([*words, f"method={name}"]), context)) for name in METHODS
 }
-show_figure(
-    draw_plans({name: sum(stage.teacher_tokens for stage in plan) for name, plan in plans.items()})
-)
+tokens = {name: sum(stage.teacher_tokens for stage in plan) for name, plan in plans.items()}
+note = "Estimated from the length of texts, for replies that are not paid yet."
+show_figure(draw_token_bars("Tokens that a teacher would read and write", note, "plan", tokens))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from caft.report.run.class_rows import list_class_rows
+from caft.report.run.class_rows import tabulate_classes as tabulate_own_classes
 from caft.report.sweep.job_results import JobResult, Sweep
 from caft.report.sweep.markdown import write_markdown
 from caft.report.sweep.page import render_sweep
@@ -124,7 +124,7 @@ def test_a_class_says_how_many_an_epoch_draws_and_what_they_weigh(sample: Any) -
     stage = {"targets": {"easy": "answer", "hard": "rationale"}, "epochs": 3, "examples": 10,
              "draw": {"hard": 1024}, "weights": {"hard": 2.5, "easy": 0.5}}  # fmt: skip
     method: Any = {"name": "mine", "stages": [stage]}
-    rows = list_class_rows(sample.summary["split"], method, {}, "answer_entropy")
-    assert [row.targets for row in rows] == [
-        ("answer, weight 0.5",), ("not in it",), ("rationale, 1,024 an epoch, weight 2.5",)
+    table = tabulate_own_classes(sample.summary["split"], method, {}, "answer_entropy")
+    assert [row["stage 1, 3 epochs"] for row in table.texts] == [
+        "answer, weight 0.5", "not in it", "rationale, 1,024 an epoch, weight 2.5"
     ]  # fmt: skip

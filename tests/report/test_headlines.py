@@ -9,7 +9,7 @@ from rich.console import Console
 from caft.report.advice import suggest_next
 from caft.report.headlines import Tone, find_headlines
 from caft.report.run.caveats import find_warnings
-from caft.report.run.estimator_rows import list_area_rows
+from caft.report.run.estimator_rows import tabulate_estimates
 from caft.report.run.html import render_report
 from caft.report.run.terminal import print_summary
 from caft.report.wording import capitalise, points_between
@@ -166,7 +166,7 @@ def test_four_answers_of_a_kind_prove_nothing(
     headline = find_headlines(summary)[2]
     assert (headline.answer, headline.tone) == (UNCLEAR, Tone.unclear)
     assert "Fewer than 5 of a kind prove nothing." in headline.detail
-    assert list_area_rows(summary["score"])[0].above_chance == Verdict.unclear.value
+    assert tabulate_estimates(summary["score"]).texts[0]["above chance"] == Verdict.unclear.value
     assert "which is not enough data." in find_warnings(summary)[0]
     # More of the kind that lacks is what helps.
     assert suggest_next(summary).command.endswith(

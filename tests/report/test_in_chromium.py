@@ -297,7 +297,7 @@ def test_questions_turn_and_sort_as_a_whole(large_page: str, open_page: Callable
     assert previous.is_disabled()
     following.click()
     assert opened.locator("#question-shown").inner_text().startswith("51 to 100 of")
-    opened.get_by_role("button", name="nats").click()
+    opened.get_by_role("button", name="nats", exact=True).click()
     assert opened.locator("#question-shown").inner_text().startswith("1 to 50 of")
     assert estimates.first.inner_text() == "0"
 

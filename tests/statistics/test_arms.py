@@ -55,11 +55,14 @@ def test_the_smallest_difference_is_over_what_the_interval_is() -> None:
     found = compare_arms(ARMS, PAIRS)
     means = resample_means({name: [*rows.values()] for name, rows in ARMS.items()})
     for (one, two), gap in zip(PAIRS, found, strict=True):
-        assert gap.detectable == detectable_difference(means[one], means[two], 0.95)
+        assert gap.detectable == detectable_difference(means[one], means[two], 0.95, 3)
     single = {name: {0: rows[0]} for name, rows in ARMS.items()}
     for (one, two), gap in zip(PAIRS, compare_arms(single, PAIRS), strict=True):
         differing = float(np.mean(np.not_equal(ARMS[one][0], ARMS[two][0])))
-        assert gap.detectable == smallest_paired_difference(60, differing)
+        assert gap.detectable == smallest_paired_difference(60, differing, alpha=0.05 / 3)
+    (alone,) = compare_arms(single, PAIRS[:1])
+    (of_many,) = compare_arms(single, PAIRS[:1], tests=3)
+    assert alone.detectable < of_many.detectable == compare_arms(single, PAIRS)[0].detectable
     assert found == compare_arms(ARMS, PAIRS, together=False, seed=0)
     assert found != compare_arms(ARMS, PAIRS, seed=1)
 
@@ -81,4 +84,4 @@ def test_together_they_have_the_joint_level(confidence: float) -> None:
     assert confidence < level < 1 - (1 - confidence) / 3  # less than Bonferroni's correction
     for alone, joint, couple in zip(apart, together, couples, strict=True):
         assert joint.difference.low < alone.difference.low < alone.difference.value
-        assert joint.detectable == pytest.approx(detectable_difference(*couple, level))
+        assert joint.detectable == pytest.approx(detectable_difference(*couple, level, 3))

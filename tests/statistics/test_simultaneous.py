@@ -51,8 +51,16 @@ def test_many_arms_against_one_control_have_dunnetts_quantiles(arms: int, tabled
     # Standard error of a difference: 0.01 times the root of 2.
     found = difference_interval(*pairs[0], 0.95, level)
     assert (found.high - found.low) / 2 == pytest.approx(quantile * 0.01 * 2**0.5, rel=0.01)
-    seen = detectable_difference(*pairs[0], level)
+    seen = detectable_difference(*pairs[0], level, 1)
     assert seen == pytest.approx((quantile + 0.8416) * 0.01 * 2**0.5, rel=0.02)
+
+
+def test_the_smallest_difference_is_corrected_as_holms_first_step_is() -> None:
+    """Eight settings have 28 pairs; 0.05 / 28 is 3.124 standard errors, two-sided, and not 1.96."""
+    one, two = arms_of_normal_questions(2)
+    for tests, quantile in ((1, 1.960), (28, 3.124)):
+        seen = detectable_difference(one, two, 0.95, tests)
+        assert seen == pytest.approx((quantile + 0.8416) * 0.01 * 2**0.5, rel=0.01)
 
 
 def test_the_same_comparison_twice_costs_nothing_and_independent_ones_sidaks() -> None:
@@ -64,7 +72,7 @@ def test_the_same_comparison_twice_costs_nothing_and_independent_ones_sidaks() -
     assert joint_level([(one, one), (one, two), (three, four)]) == joint_level(
         [(one, two), (three, four)]
     )
-    assert detectable_difference(one, one, 0.95) is None
+    assert detectable_difference(one, one, 0.95, 1) is None
 
 
 def test_seeds_that_move_alone_are_independent_of_arm_to_arm() -> None:
@@ -86,11 +94,12 @@ def test_few_seeds_have_students_quantile_of_the_joint_level() -> None:
         ResampledMean(shares=np.array([0.4, 0.5, 0.6]), questions=10**6, of_questions=flat,
                       of_seeds=row) for row in moved
     ]  # fmt: skip
-    seen = detectable_difference(means[0], means[1], 0.99)
+    # The test is of questions alone, which say nothing: it corrects nothing.
+    seen = detectable_difference(means[0], means[1], 0.99, 28)
     error = (2 * 0.1**2 / 3) ** 0.5
     assert seen == pytest.approx((stats.t.ppf(0.995, 4) + stats.t.ppf(0.8, 4)) * error)
     flat_arm = ResampledMean(shares=np.full(3, 0.5), questions=10, of_questions=flat, of_seeds=flat)
-    assert detectable_difference(flat_arm, flat_arm, 0.95) is None
+    assert detectable_difference(flat_arm, flat_arm, 0.95, 1) is None
 
 
 def test_one_pair_alone_keeps_its_interval() -> None:
@@ -195,4 +204,4 @@ def test_one_no_refutes_what_must_hold_everywhere() -> None:
 def test_no_difference_above_one_is_detectable() -> None:
     right, wrong = [True] * 10, [False] * 10
     few = resample_means({"one": [right, wrong, right], "two": [wrong, right]})
-    assert detectable_difference(few["one"], few["two"], 0.95) is None
+    assert detectable_difference(few["one"], few["two"], 0.95, 1) is None

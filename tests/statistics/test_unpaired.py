@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from caft.statistics import (
-    ALPHA,
-    compare_arms,
-    compare_counts,
-    count_interval,
-    smallest_paired_difference,
-)
+from caft.statistics import ALPHA, compare_arms, compare_counts, count_interval
 from caft.statistics.calibrate import CALM, WILD, Truth, draw_arms
 
 
@@ -29,8 +23,12 @@ def test_one_seed_is_agresti_and_caffos_interval() -> None:
     assert found.difference.high - 0.15 == pytest.approx(reach, rel=1e-9)
     assert found.p_value == pytest.approx(2 * stats.t.sf(0.15 / error, degrees), rel=1e-9)
     assert found.difference.n == 100
-    # 40 of 100 and 55 of 100, independent: 0.4 * 0.45 + 0.6 * 0.55 differ.
-    assert found.detectable == pytest.approx(smallest_paired_difference(100, 0.51))
+    # 80% power: 0.84 standard errors further from 0 than the end of the interval is.
+    assert found.detectable == pytest.approx(reach + stats.t.ppf(0.8, degrees) * error)
+    among_three = compare_counts({1: (40, 100)}, {1: (55, 100)}, tests=3)
+    corrected = stats.t.ppf([1 - 0.05 / 6, 0.8], degrees).sum() * error
+    assert among_three.detectable == pytest.approx(corrected)
+    assert compare_counts({1: (1, 2)}, {1: (0, 2)}).detectable is None
     assert compare_counts({1: (20, 20)}, {1: (0, 20)}).difference.low == -1.0
 
 
@@ -46,6 +44,9 @@ def test_of_many_questions_it_is_welchs_test_of_the_seeds() -> None:
         (interval.low, interval.high), abs=1e-5
     )
     assert found.seeds == 3
+    error = found.difference.value / welch.statistic
+    seen = stats.t.ppf([0.975, 0.8], welch.df).sum() * error
+    assert found.detectable == pytest.approx(seen, rel=1e-5)
 
 
 def test_an_arms_interval_covers_questions_and_seeds() -> None:

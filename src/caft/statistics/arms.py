@@ -27,6 +27,7 @@ from caft.statistics.seeds import (
     joint_level,
     resample_means,
 )
+from caft.statistics.verdict import ALPHA
 
 Outcomes: TypeAlias = Mapping[int, Sequence[bool]]
 """Whether each reply was right, by seed; questions in the same order for every seed and arm."""
@@ -42,8 +43,9 @@ class ArmsCompared:
     not corrected for other comparisons. `seeds` is the number of pairs of seeds that the test
     rests on, which is that of the arm with fewer. `only_first` and `only_second` count the replies
     that one of the two alone got right, over these pairs. `detectable` is the smallest difference
-    that would be found with 80% power, if any: over questions and seeds, as the interval is; of one
-    pair of seeds, by McNemar's test.
+    that interval and test would find with 80% power, if any: over questions and seeds, as the
+    interval is, and corrected for all comparisons, as Holm's first step is; of one pair of seeds,
+    by McNemar's test.
     """
 
     difference: Interval
@@ -60,27 +62,30 @@ def compare_arms(
     confidence: float = 0.95,
     *,
     together: bool = False,
+    tests: int | None = None,
     seed: int = 0,
 ) -> list[ArmsCompared]:
     """The pairs of arms, given by name. All arms share one resampling of their questions.
 
-    The intervals hold each for itself, or `together`, all at once (see `joint_level`).
+    The intervals hold each for itself, or `together`, all at once (see `joint_level`). `tests` is
+    the number of comparisons that p is corrected for; None: these pairs.
     """
     means = resample_means({name: [*rows.values()] for name, rows in arms.items()}, seed=seed)
     couples = [(means[one], means[two]) for one, two in pairs]
     level = joint_level(couples, confidence) if together else None
     return [
-        _compare(arms[one], arms[two], couple, confidence, level)
+        _compare(arms[one], arms[two], couple, confidence, level, tests or len(pairs))
         for (one, two), couple in zip(pairs, couples, strict=True)
     ]
 
 
-def _compare(
+def _compare(  # noqa: PLR0917
     first: Outcomes,
     second: Outcomes,
     means: tuple[ResampledMean, ResampledMean],
     confidence: float,
     level: float | None,
+    tests: int,
 ) -> ArmsCompared:
     gaps = np.subtract(*(np.mean([*rows.values()], axis=0) for rows in (second, first)))
     # Where seeds differ, a question says as much as several: equal variance (Rao and Scott, 1992).
@@ -96,9 +101,9 @@ def _compare(
         seeds=len(pairs),
         only_first=outcome.only_first,
         only_second=outcome.only_second,
-        detectable=detectable_difference(*means, level or confidence)
+        detectable=detectable_difference(*means, level or confidence, tests)
         if level or len(pairs) > 1
-        else smallest_paired_difference(difference.n, differing),
+        else smallest_paired_difference(difference.n, differing, alpha=ALPHA / tests),
     )
 
 

@@ -21,7 +21,7 @@ from caft.statistics.intervals import (
     student_quantile,
     wilson_interval,
 )
-from caft.statistics.verdict import FEWEST_SEEDS
+from caft.statistics.verdict import ALPHA, FEWEST_SEEDS
 
 Name = TypeVar("Name")
 
@@ -187,20 +187,24 @@ def joint_level(
 
 
 def detectable_difference(
-    first: ResampledMean, second: ResampledMean, level: float, power: float = 0.8
+    first: ResampledMean, second: ResampledMean, level: float, tests: int, power: float = 0.8
 ) -> float | None:
-    """The true difference whose interval at `level` would exclude 0 with this power.
+    """The true difference that would be seen by interval and by test with this power.
 
-    Over other questions and other seeds: the sum of Student's two quantiles, in standard errors of
-    the difference. None where nothing varies, and above 1, which no difference of shares can be.
+    The interval at `level` over other questions and seeds would exclude 0, and the test over
+    questions, corrected for so many `tests` as Holm's first step is, would be significant. None
+    where nothing varies, and above 1, which no difference of shares can be.
     """
     from scipy.stats import t
 
-    variance, degrees = _combine(second.of_questions - first.of_questions, [first, second])
+    of_questions = second.of_questions - first.of_questions
+    variance, degrees = _combine(of_questions, [first, second])
     if not variance:
         return None
-    quantiles = student_quantile(level, degrees) + float(t.ppf(power, degrees))
-    seen = quantiles * math.sqrt(variance)
+    error = math.sqrt(variance)
+    by_interval = student_quantile(level, degrees) * error
+    by_test = normal_quantile(1 - ALPHA / tests) * float(of_questions.std())
+    seen = max(by_interval, by_test) + float(t.ppf(power, degrees)) * error
     return seen if seen <= 1 else None
 
 

@@ -9,33 +9,38 @@ from typing import TypeAlias
 
 from caft.statistics.arms import ArmsCompared
 from caft.statistics.intervals import Interval, satterthwaite, student_quantile
-from caft.statistics.paired import smallest_paired_difference
+from caft.statistics.verdict import ALPHA
 
 Counts: TypeAlias = Mapping[int, tuple[int, int]]
 """Right answers, and all of them, by seed."""
 
 
-def compare_counts(first: Counts, second: Counts, confidence: float = 0.95) -> ArmsCompared:
+def compare_counts(
+    first: Counts, second: Counts, confidence: float = 0.95, tests: int = 1
+) -> ArmsCompared:
     """Welch's test and interval over questions and seeds, as if the arms had other questions.
 
     An arm's variance is that of its questions, p(1 - p)/n, plus that of the mean over its seeds.
     The first is not divided by the seeds, which answer the same questions: how far their outcomes
     agree is not known from counts. p is Agresti and Caffo's (2000; one right and one wrong answer
     more), so that no arm without a mistake looks certain. Degrees of freedom are Satterthwaite's.
-    Which replies one arm alone got right is not known: both counts are 0.
+    Which replies one arm alone got right is not known: both counts are 0. `detectable` is corrected
+    for so many `tests`, as Holm's first step is.
     """
     from scipy.stats import t
 
     value = _mean(second) - _mean(first)
     spread, degrees = satterthwaite([*_variances(first), *_variances(second)])
     n = min(_questions(first), _questions(second))
+    level = max(confidence, 1 - ALPHA / tests)
+    seen = (student_quantile(level, degrees) + float(t.ppf(0.8, degrees))) * math.sqrt(spread)
     return ArmsCompared(
         difference=_interval(value, (spread, degrees), n, confidence, lowest=-1.0),
         p_value=2 * float(t.sf(abs(value) / math.sqrt(spread), degrees)),
         seeds=min(len(first), len(second)),
         only_first=0,
         only_second=0,
-        detectable=smallest_paired_difference(n, _differing(_mean(first), _mean(second))),
+        detectable=seen if seen <= 1 else None,
     )
 
 
@@ -70,8 +75,3 @@ def _variances(arm: Counts) -> list[tuple[float, float]]:
     if len(shares) < 2:
         return [of_questions]
     return [of_questions, (variance(shares) / len(shares), float(len(shares) - 1))]
-
-
-def _differing(one: float, two: float) -> float:
-    """How many questions one of two arms alone gets right, if their outcomes are independent."""
-    return one * (1 - two) + two * (1 - one)

@@ -6,32 +6,37 @@ from typing import Any
 import pytest
 
 from caft.records import AnswerScore, Question
+from caft.report.cells import Table
 from caft.report.figures import draw_histogram
-from caft.report.run.class_rows import list_class_rows
+from caft.report.run.class_rows import tabulate_classes
 from caft.report.run.question_rows import list_question_rows
 from caft.report.tables import ReportTables
 from caft.split import split_questions
 from caft.split.config import EntropySplitConfig
 
 
+def list_spans(table: Table) -> list[str]:
+    return [row[1].text for row in table.rows]
+
+
 def test_a_class_has_its_range_its_targets_and_its_share_of_mistakes(sample: Any) -> None:
     split, method = sample.summary["split"], sample.summary["method"]
     shares = sample.summary["score"]["accuracy_by_class"]
-    rows = list_class_rows(split, method, shares, "answer_entropy")
-    assert [row.span for row in rows] == ["below 1.1", "1.1 to 1.75", "1.75 and above"]
-    assert [row.targets for row in rows] == [
-        ("answer", "not in it"),
-        ("answer", "not in it"),
-        ("not in it", "rationale"),
+    table = tabulate_classes(split, method, shares, "answer_entropy")
+    assert list_spans(table) == ["below 1.1", "1.1 to 1.75", "1.75 and above"]
+    assert [[cell.text for cell in row[4:]] for row in table.rows] == [
+        ["answer", "not in it"],
+        ["answer", "not in it"],
+        ["not in it", "rationale"],
     ]
-    wrong = sum(row.questions * (1 - row.accuracy["value"]) for row in rows if row.accuracy)
+    wrong = sum(number.value * (1 - share.value) for _, _, number, share, *_ in table.rows)
     assert wrong == pytest.approx(sample.summary["score"]["roc_auc"]["answer_entropy"]["incorrect"])
 
 
 def test_cut_points_of_a_sure_model_are_told_apart(sample: Any) -> None:
     split = sample.summary["split"] | {"thresholds": [0.00021, 0.00047]}
-    rows = list_class_rows(split, {"name": "", "stages": []}, {}, "answer_entropy")
-    assert [row.span for row in rows] == [
+    table = tabulate_classes(split, {"name": "", "stages": []}, {}, "answer_entropy")
+    assert list_spans(table) == [
         "below 0.00021", "0.00021 to 0.00047", "0.00047 and above"
     ]  # fmt: skip
     values = [0.0001 * place for place in range(8)]
@@ -45,8 +50,8 @@ def test_cut_points_of_a_sure_model_are_told_apart(sample: Any) -> None:
 
 def test_cut_points_of_long_rationales_are_whole_numbers(sample: Any) -> None:
     split = sample.summary["split"] | {"thresholds": [999.5, 12_345.6]}
-    rows = list_class_rows(split, {"name": "", "stages": []}, {}, "rationale_length")
-    assert [row.span for row in rows] == ["below 999.5", "999.5 to 12,346", "12,346 and above"]
+    table = tabulate_classes(split, {"name": "", "stages": []}, {}, "rationale_length")
+    assert list_spans(table) == ["below 999.5", "999.5 to 12,346", "12,346 and above"]
     values = [240.0 * place for place in range(101)]
     figure = draw_histogram(values, [True] * 101, [999.5, 12_345.6], [*split["counts"]], "tokens")
     assert [row[:2] for row in figure.rows][-1] == ("23,000", "24,000")
@@ -56,8 +61,9 @@ def test_cut_points_of_long_rationales_are_whole_numbers(sample: Any) -> None:
 
 def test_random_classes_have_no_place_on_the_axis(sample: Any) -> None:
     split = {"strategy": "random", "thresholds": [], "counts": {"easy": 2, "hard": 1}}
-    rows = list_class_rows(split, {"name": "", "stages": []}, {}, "answer_entropy")
-    assert [(row.span, row.targets) for row in rows] == [("", ()), ("", ())]
+    table = tabulate_classes(split, {"name": "", "stages": []}, {}, "answer_entropy")
+    columns = ["class", "training questions", "base accuracy"]
+    assert [column.name for column in table.columns] == columns
 
 
 @pytest.mark.parametrize("estimator", ["answer_entropy", "top1_margin"])
@@ -81,9 +87,9 @@ def test_a_class_has_the_range_of_its_own_questions_whichever_way_the_estimate_p
         questions={key: Question(id=key, text="?", options=("a",), gold_index=0) for key in values},
         complexity_of=found.complexity_of,
     )
-    rows = list_class_rows(part, sample.summary["method"], {}, estimator)
+    table = tabulate_classes(part, sample.summary["method"], {}, estimator)
     falls = estimator == "top1_margin"
-    assert [row.span for row in rows] == (
+    assert list_spans(table) == (
         ["above 0.75", "0.75 to 0.25", "0.25 and below"]
         if falls
         else ["below 0.25", "0.25 to 0.75", "0.75 and above"]

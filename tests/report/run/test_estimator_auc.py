@@ -8,8 +8,14 @@ import pytest
 
 from caft.records import AnswerScore, Chain
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
-from caft.report.run.estimator_rows import list_area_rows, list_facts, write_difference
+from caft.report.run.estimator_rows import (
+    AGAINST,
+    list_facts,
+    tabulate_estimates,
+    write_difference,
+)
 from caft.report.schema import ScorePart
+from caft.report.wording import name_estimator
 
 
 def scored(
@@ -78,9 +84,9 @@ def test_two_estimates_without_a_common_area_say_why() -> None:
          "reason": "the 5 questions that have both are all right"},
     ]  # fmt: skip
     assert len(part["differences"]) == 4
-    gaps = {row.name: row.against for row in list_area_rows(part)}
-    assert gaps["cot_margin"] == "undefined: no question has both"
-    assert gaps["answer_entropy"].endswith(", n=10)")
+    gaps = {row["estimate"]: row[AGAINST] for row in tabulate_estimates(part).texts}
+    assert gaps[name_estimator("cot_margin")] == "undefined: no question has both"
+    assert gaps["answer entropy"].endswith(", n=10)")
 
 
 def test_bounds_of_perfect_order_are_no_certainty() -> None:
@@ -151,8 +157,9 @@ def test_subjects_classes_declined_rows_and_chains_are_counted() -> None:
 
 def test_rows_start_with_the_selected_estimator() -> None:
     part = describe_scores(ROWS, "top1_margin", 0.95)
-    rows = list_area_rows(part)
-    assert (rows[0].name, rows[0].selected, rows[-1].area["value"]) == ("top1_margin", True, None)
+    rows = tabulate_estimates(part).rows
+    assert (rows[0][0].text, rows[0][0].tag) == ("top-1 margin", "selected")
+    assert rows[-1][1].text.startswith("undefined: ")
     part["differences"] = [
         {"first": "a", "second": "b", "value": 0.0214, "low": -0.01, "high": 0.05, "n": 1200}
     ]

@@ -18,6 +18,7 @@ from caft.report.sweep.allocation import advise_allocation
 from caft.report.sweep.arms import find_arms
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.summary import SweepResults, list_answers, write_head
+from caft.report.wording import points_between
 
 WRITTEN = "2026-11-26T10:00:00+00:00"
 Make = Callable[..., JobResult]
@@ -141,17 +142,36 @@ def test_where_every_gain_is_ruled_out_random_questions_are_the_advice(make_job:
     )
 
 
-def test_a_gain_is_ruled_out_by_the_control_that_refutes_it(make_job: Make) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        (0.63, "leave no gain above {:.1f} points over all controls of a setting."),
+        # "No gain above -6.0 points" would be read as one of up to 6.
+        (0.7, "put every setting {:.1f} points or more below one of its controls."),
+    ],
+)
+def test_a_gain_is_ruled_out_by_the_control_that_refutes_it(
+    make_job: Make, tokens: float, told: str
+) -> None:
     """Equal calls favour routing by difficulty, so that a gain over them alone is none."""
-    calls, tokens = ({**control, "accuracy": share} for control, share in
-                     zip(CONTROLS, (0.5, 0.7), strict=True))  # fmt: skip
-    found = analyse(make_jobs(make_job, {"accuracy": 0.6}, calls, tokens)).summary
+    controls = ({**control, "accuracy": share} for control, share in
+                zip(CONTROLS, (0.5, tokens), strict=True))  # fmt: skip
+    found = analyse(make_jobs(make_job, {"accuracy": 0.6}, *controls)).summary
     tests = found["routing"]["tests"]
     assert [test["verdict"] for test in tests] == ["yes", "no"]
     low = min(100 * test["high"] for test in tests)
-    told = found["allocation"]["sentence"]
-    assert told.startswith("Nothing here beat every random control: ask random questions")
-    assert f"leave no gain above {low:.1f} points over all controls of a setting." in told
+    assert (low > 0) == (tokens == 0.63)
+    sentence = found["allocation"]["sentence"]
+    assert sentence.startswith("Nothing here beat every random control: ask random questions")
+    assert sentence.endswith(told.format(abs(low)))
+
+
+def test_what_is_open_is_no_most_where_the_setting_is_behind(make_job: Make) -> None:
+    jobs = make_jobs(make_job, {"accuracy": 0.3}, {**CONTROLS[0], "accuracy": 0.6}, seeds=2)
+    found = analyse(jobs)
+    (test,) = found.summary["routing"]["tests"]
+    assert test["high"] < 0
+    assert found.answers[0].figure == f"{points_between(test)} against random"
 
 
 def test_what_could_have_been_seen_is_said_where_nothing_is(make_job: Make) -> None:

@@ -17,7 +17,7 @@ from caft.report.sweep.comparisons import compare_pairs
 from caft.report.sweep.job_results import JobResult, Sweep
 from caft.report.sweep.origin import find_bases
 from caft.report.sweep.summary import analyse_sweep
-from caft.statistics import mean_interval, resample_means
+from caft.statistics import mean_interval, resample_means, smallest_paired_difference
 from caft.sweeps import job_table
 
 WRITTEN = "2026-11-24T10:00:00+00:00"
@@ -70,6 +70,11 @@ def test_equal_ids_of_other_questions_are_no_one_set(make_job: MakeJob) -> None:
     alone = [compare_pairs([pair], 0.975)[0] for pair in ((one, two), (three, four))]
     for pair, own in zip(found, alone, strict=True):
         assert (pair["low"], pair["high"]) == pytest.approx((own["low"], own["high"]))
+    # Holm's correction is over both sets, and so is the smallest difference that can be seen.
+    for pair in compare_pairs([(one, two), (three, four)], 0.95):
+        differing = (pair["only_first"] + pair["only_second"]) / pair["n"]
+        seen = smallest_paired_difference(pair["n"], differing, alpha=0.05 / 2)
+        assert pair["detectable"] == pytest.approx(seen)
 
 
 def test_arms_that_are_named_alike_have_names_of_their_own(make_job: MakeJob) -> None:

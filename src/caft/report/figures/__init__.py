@@ -7,7 +7,7 @@ when something is drawn.
 from caft.report.figures.curves import draw_curves
 from caft.report.figures.estimates import draw_calibration, draw_histogram, draw_roc
 from caft.report.figures.figure import Figure
-from caft.report.figures.totals import TOKEN_COSTS, draw_accuracy, draw_plans, draw_token_costs
+from caft.report.figures.totals import TOKEN_COSTS, draw_accuracy, draw_token_bars, draw_token_costs
 
 __all__ = [
     "TOKEN_COSTS",
@@ -16,7 +16,7 @@ __all__ = [
     "draw_calibration",
     "draw_curves",
     "draw_histogram",
-    "draw_plans",
+    "draw_token_bars",
     "draw_token_costs",
     "draw_roc",
 ]

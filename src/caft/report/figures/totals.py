@@ -61,28 +61,15 @@ def _list_shares(accuracy: Row, mode: str, groups: Sequence[str]) -> list[Row]:
     return marks
 
 
-def draw_plans(tokens: Mapping[str, int]) -> Figure:
-    """What a teacher would read and write, one bar a plan; `tokens` by the plan's name."""
-    return _draw_token_bars(
-        "plans",
-        "Tokens that a teacher would read and write",
-        "Estimated from the length of texts, for replies that are not paid yet.",
-        "plan",
-        tokens,
-    )
-
-
 def draw_token_costs(cost: Row) -> Figure:
     """Where the tokens went, one bar a purpose, all on one scale; `cost` is the summary's."""
     tokens = {name: cost[key] for key, name in TOKEN_COSTS}
-    return _draw_token_bars(
-        "tokens", "Where the tokens went", "Tokens; all bars on one scale.", "purpose", tokens
-    )
+    note = "Tokens; all bars on one scale."
+    return draw_token_bars("Where the tokens went", note, "purpose", tokens)
 
 
-def _draw_token_bars(
-    key: str, heading: str, note: str, column: str, tokens: Mapping[str, int]
-) -> Figure:
+def draw_token_bars(heading: str, note: str, column: str, tokens: Mapping[str, int]) -> Figure:
+    """One bar a name; `column` says what the names are."""
     from caft.report.charts.panels import draw_tokens
 
     bars = [
@@ -90,7 +77,7 @@ def _draw_token_bars(
         for name, count in tokens.items()
     ]
     return Figure(
-        key=key,
+        key="tokens",
         heading=heading,
         note=note,
         panels=(draw_tokens("; ".join(f"{bar['name']}: {bar['count']}" for bar in bars), bars),),

@@ -18,6 +18,7 @@ from caft.report.sweep.comparisons import correct_together, describe_pair
 from caft.report.sweep.schema import ArmPart, ComparisonPart
 from caft.report.wording import count_of, short_count
 from caft.statistics import (
+    ALPHA,
     FEWEST_SEEDS,
     Interval,
     compare_arms,
@@ -141,7 +142,9 @@ def _compare_counts(
 ) -> list[ComparisonPart]:
     # No table shows the replies that one arm alone got right, which counts do not say.
     return [
-        describe_pair(one.name, two.name, compare_counts(one.counts, two.counts, confidence))
+        describe_pair(
+            one.name, two.name, compare_counts(one.counts, two.counts, confidence, len(pairs))
+        )
         for one, two in pairs
     ]
 
@@ -185,8 +188,9 @@ def _warn_of_counts(arms: Sequence[PredictedArm]) -> list[str]:
     """What it costs that outcomes are not known by question."""
     n = min(size for arm in arms for _, size in arm.counts.values())
     p = fmean(arm.accuracy for arm in arms)
-    unpaired = smallest_paired_difference(n, 2 * p * (1 - p))
-    paired = smallest_paired_difference(n, DIFFERING)
+    alpha = ALPHA / math.comb(len(arms), 2)
+    unpaired = smallest_paired_difference(n, 2 * p * (1 - p), alpha=alpha)
+    paired = smallest_paired_difference(n, DIFFERING, alpha=alpha)
     if unpaired is None or paired is None or paired >= unpaired:
         return ["Counts alone: judged by unpaired tests, as if each arm had other questions."]
     return [

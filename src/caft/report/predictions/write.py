@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import textwrap
 
+from caft.report.cells import Column, Table
 from caft.report.predictions.judge import UNKNOWN, Judgement
 from caft.report.sweep.markdown import write_table
-from caft.report.sweep.tables import Column, Table, tabulate_arms, tabulate_comparisons
+from caft.report.sweep.tables import tabulate_arms, tabulate_comparisons
 from caft.report.wording import short_count
 
 _WIDEST = 80
@@ -24,8 +25,8 @@ def write_judgement(found: Judgement) -> str:
     )
     note = (
         f"95% intervals over questions and seeds; p of {tests}, after Holm's correction over all "
-        "pairs. MDD: minimum detectable difference (80% power). Better: yes by test and interval, "
-        "no if a gain of two points is ruled out."
+        "pairs. MDD: minimum detectable difference (80% power), corrected likewise. Better: yes by "
+        "test and interval, no if a gain of two points is ruled out."
     )
     texts = [*answers, *(f"! {warning}" for warning in found.warnings), note]
     *head, note = (textwrap.fill(text, _WIDEST) for text in texts)

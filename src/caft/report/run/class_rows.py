@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from caft.estimators import difficulty
 from caft.packed import keep, values_of
 from caft.records import AnswerScore
+from caft.report.cells import Cell, Column, Table, count_cell, share_cell
 from caft.report.parts import Share
 from caft.report.schema import MethodPart, SplitPart, StagePart
 from caft.report.tables import ReportTables
-from caft.report.wording import write_number
+from caft.report.wording import count_of, unit_of, write_number
 
 
-@dataclass(frozen=True, slots=True)
-class ClassRow:
-    """`accuracy` is the base model's on the class's training questions."""
-
-    name: str
-    span: str
-    questions: int
-    accuracy: Share | None
-    targets: tuple[str, ...]
-
-
-def list_class_rows(
+def tabulate_classes(
     split: SplitPart, method: MethodPart, shares: Mapping[str, Share], estimator: str
-) -> list[ClassRow]:
+) -> Table:
     """One row a class, in the split's order; `estimator` is what its cut points are in.
 
-    `shares` are the summary's `accuracy_by_class`.
+    `shares` are the summary's `accuracy_by_class`: the base model's on training questions.
     """
-    spans = _describe_spans(split["thresholds"], len(split["counts"]), estimator)
-    return [
-        ClassRow(name, span, questions, shares.get(name), _list_targets(method, name))
-        for (name, questions), span in zip(split["counts"].items(), spans, strict=True)
-    ]
-
-
-def _list_targets(method: MethodPart, name: str) -> tuple[str, ...]:
-    return tuple(_describe_target(stage, name) for stage in method["stages"])
+    names, unit = list(split["counts"]), unit_of(estimator)
+    spans = _describe_spans(split["thresholds"], len(names), estimator)
+    return Table("Classes", [
+        Column("class", "head", [Cell(name, place) for place, name in enumerate(names)]),
+        *([Column(f"estimate, {unit}" if unit else "estimate", "text", spans)]
+          if split["thresholds"] else []),
+        Column("training questions", "number", [*map(count_cell, split["counts"].values())]),
+        Column("base accuracy", "text",
+               [share_cell(shares.get(name), "unknown") for name in names]),
+        *(Column(f"stage {number}, {count_of(stage['epochs'], 'epoch')}", "text",
+                 [_describe_target(stage, name) for name in names])
+          for number, stage in enumerate(method["stages"], 1)),
+    ])  # fmt: skip
 
 
 def _describe_target(stage: StagePart, name: str) -> str:

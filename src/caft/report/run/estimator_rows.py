@@ -1,53 +1,45 @@
-"""The validation of scores as rows of a table: one for each estimate, best first. Pure."""
+"""The validation of scores: a table of all estimates, and further facts. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from caft.report.cells import Cell, Column, Table, area_cell, count_cell
 from caft.report.run.estimate_verdict import is_reversed, judge_estimate
 from caft.report.schema import Area, ScorePart
 from caft.report.wording import area_between, name_estimator, percent_between, reason_of
 
 UNDEFINED = "undefined"
 REVERSED = "no, reversed"
+AGAINST = "Δ to the selected estimator"
+_CAPTION = (
+    "ROC: predicting base-model errors, on training questions. An area of 0.5 is chance. Δ are "
+    "paired bootstraps over the questions (n) that have both estimates"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class AreaRow:
-    """One estimate: its area, whether that is above chance, and Δ to the selected estimator.
+def tabulate_estimates(score: ScorePart) -> Table:
+    """The selected estimator first, then by falling area; those without an area last.
 
-    The texts are empty if there is nothing to tell.
+    A text is empty if there is nothing to tell.
     """
-
-    name: str
-    title: str
-    area: Area
-    selected: bool
-    above_chance: str
-    against: str
-
-
-def list_area_rows(score: ScorePart) -> list[AreaRow]:
-    """The selected estimator first, then by falling area; those without an area last."""
     chosen = score["estimator"]
-    rows = [
-        AreaRow(
-            name,
-            name_estimator(name),
-            area,
-            name == chosen,
-            _judge(area),
-            write_difference(score, chosen, name),
-        )
-        for name, area in score["roc_auc"].items()
-    ]
-    return sorted(rows, key=_rank)
 
+    def rank(item: tuple[str, Area]) -> tuple[bool, bool, float]:
+        name, area = item
+        return (name != chosen, area["value"] is None, -(area["value"] or 0.0))
 
-def _rank(row: AreaRow) -> tuple[bool, bool, float]:
-    value = row.area["value"]
-    return (not row.selected, value is None, -(value or 0.0))
+    areas = dict(sorted(score["roc_auc"].items(), key=rank))
+    return Table("Estimates and their ROC AUC", [
+        Column("estimate", "head",
+               [Cell(name_estimator(name), tag="selected" if name == chosen else "")
+                for name in areas]),
+        Column("ROC AUC", "text", [area_cell(area, reason_of(area)) for area in areas.values()]),
+        Column("above chance", "text", [_judge(area) for area in areas.values()]),
+        Column(AGAINST, "text", [write_difference(score, chosen, name) for name in areas]),
+        Column("questions", "number", [count_cell(area["n"]) for area in areas.values()]),
+        Column("incorrect", "number", [count_cell(area["incorrect"]) for area in areas.values()]),
+    ], _CAPTION)  # fmt: skip
 
 
 def _judge(area: Area) -> str:

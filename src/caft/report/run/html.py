@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from caft.records import Unread
 from caft.report import wording
 from caft.report.advice import suggest_next
-from caft.report.comparison import best_mode, best_result, confidence_of
+from caft.report.comparison import best_mode, confidence_of
 from caft.report.engine_part import describe_engine
 from caft.report.figures import (
     TOKEN_COSTS,
@@ -19,33 +18,21 @@ from caft.report.figures import (
 )
 from caft.report.headlines import find_headlines
 from caft.report.page import render_page
-from caft.report.parts import Share
+from caft.report.run import page_tables
 from caft.report.run.caveats import find_warnings
-from caft.report.run.class_rows import list_class_rows, training_scores
+from caft.report.run.class_rows import tabulate_classes, training_scores
 from caft.report.run.estimate_verdict import main_area
-from caft.report.run.estimator_rows import list_area_rows, list_facts
+from caft.report.run.estimator_rows import list_facts, tabulate_estimates
 from caft.report.run.option_shares import pick_likeliest, share_options
 from caft.report.run.question_rows import list_question_rows
 from caft.report.run.rationales import describe_chance, describe_teaching
-from caft.report.run.thinking import find_thinking
-from caft.report.run.timing import list_time_rows
-from caft.report.run.unread import list_unread
-from caft.report.schema import (
-    MODELS,
-    AccuracyPart,
-    Area,
-    Comparison,
-    ModelName,
-    ScorePart,
-    Summary,
-)
+from caft.report.run.unread import tabulate_unread
+from caft.report.schema import MODELS, Comparison, Summary
 from caft.report.tables import ReportTables
 from caft.statistics import smallest_paired_difference
 
 QUESTIONS_SHOWN = 12_000
 SHOWN_WITHOUT_SCRIPTS = 25
-_SUBJECTS_SHOWN = 100
-_LONGEST_SUBJECT = 80
 _LONGEST_CONFIG = 100_000
 
 
@@ -66,6 +53,7 @@ def render_report(
     estimator = score["estimator"] if score else ""
     shares = (score.get("accuracy_by_class") if score else None) or {}
     comparison = accuracy.get("comparison") if accuracy else None
+    forgetting = summary.get("forgetting")
     browser = list_question_rows(tables, accuracy, estimator, questions, classes)
     values = {
         # A part that is missing is shown like one that was not reached.
@@ -78,20 +66,22 @@ def render_report(
         "warnings": find_warnings(summary),
         "advice": suggest_next(summary),
         "comparison": comparison,
-        "area_rows": list_area_rows(score) if score else [],
+        "estimates": tabulate_estimates(score) if score else None,
         "score_facts": list_facts(score) if score else [],
-        "score_subjects": _list_score_subjects(score) if score else [],
-        "times": list_time_rows(summary),
+        "score_subjects": page_tables.tabulate_score_subjects(score) if score else None,
+        "stage_rows": page_tables.tabulate_stages(summary),
         "detectable": _find_detectable(comparison) if comparison else None,
         "confidence": confidence_of(accuracy),
         "best": {model: best_mode(accuracy, model) for model in MODELS},
-        "classes": list_class_rows(split, summary["method"], shares, estimator) if split else [],
-        "subjects": _list_subjects(accuracy),
-        "thinking": find_thinking(accuracy),
+        "classes": tabulate_classes(split, summary["method"], shares, estimator) if split else None,
+        "accuracies": page_tables.tabulate_accuracy(accuracy, classes) if accuracy else None,
+        "subjects": page_tables.tabulate_subjects(accuracy) if accuracy else None,
+        "forgetting_rows": page_tables.tabulate_forgetting(forgetting) if forgetting else None,
+        "tabulate_rejections": page_tables.tabulate_rejections,
+        "tabulate_rationales": page_tables.tabulate_rationales,
         "modes_in_words": wording.MODES_IN_WORDS,
         "fitted_cut": wording.describe_fitted_cut(accuracy),
-        "unread": list_unread(accuracy),
-        "unread_reasons": tuple(Unread),
+        "unread": tabulate_unread(accuracy),
         "teaching": describe_teaching(tables.rationales, tables, classes),
         "own_chance": describe_chance(summary.get("cost")),
         "own": describe_teaching(tables.own, tables, classes),
@@ -106,30 +96,6 @@ def render_report(
 def _find_detectable(comparison: Comparison) -> float | None:
     differing = (comparison["only_base"] + comparison["only_tuned"]) / comparison["n"]
     return smallest_paired_difference(comparison["n"], differing)
-
-
-def _list_subjects(
-    accuracy: AccuracyPart | None,
-) -> list[tuple[str, Share | None, Share | None]]:
-    """Each subject with the base and the tuned model's share in their best modes; largest first."""
-
-    def by_subject(model: ModelName) -> dict[str, Share]:
-        result = best_result(accuracy, model)
-        return result["by_subject"] if result else {}
-
-    base, tuned = by_subject("base"), by_subject("tuned")
-    sizes = {name: share["n"] for name, share in {**tuned, **base}.items()}
-    return [
-        (wording.clip(name, _LONGEST_SUBJECT), base.get(name), tuned.get(name))
-        for name in sorted(sizes, key=lambda name: (-sizes[name], name))[:_SUBJECTS_SHOWN]
-    ]
-
-
-def _list_score_subjects(score: ScorePart) -> list[tuple[str, Area]]:
-    """The area under the curve of the largest subjects; a file may have one a question."""
-    areas = score.get("by_subject") or {}
-    largest = sorted(areas, key=lambda name: (-areas[name]["n"], name))[:_SUBJECTS_SHOWN]
-    return [(wording.clip(name, _LONGEST_SUBJECT), areas[name]) for name in sorted(largest)]
 
 
 def draw_figures(summary: Summary, tables: ReportTables) -> list[Figure]:

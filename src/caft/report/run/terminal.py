@@ -12,12 +12,12 @@ from caft.report.engine_part import describe_engine
 from caft.report.forgetting import list_changes
 from caft.report.headlines import Headline, Tone, find_headlines
 from caft.report.run.caveats import find_warnings
-from caft.report.run.estimator_rows import list_area_rows, list_facts
+from caft.report.run.estimator_rows import AGAINST, list_facts, tabulate_estimates
 from caft.report.run.next_step import Step, fold
 from caft.report.run.thinking import list_thinking
 from caft.report.run.timing import list_time_rows
 from caft.report.schema import MODELS, MODES, AccuracyPart, ModelName, ScorePart, Summary
-from caft.report.wording import area_between, duration, percent_between
+from caft.report.wording import duration, percent_between
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -110,10 +110,10 @@ def _list_validation(score: ScorePart) -> list[RenderableType]:
     from rich.text import Text
 
     table = _open_table("predicts mistakes", "ROC AUC", "Δ to the selected")
-    for row in list_area_rows(score):
-        if row.area["value"] is not None:
-            against = "selected" if row.selected else row.against
-            table.add_row(Text(row.title), area_between(row.area), against)
+    columns = ("estimate", "ROC AUC", AGAINST)
+    for name, area, against in tabulate_estimates(score).select(*columns).rows:
+        if area.aside:
+            table.add_row(Text(name.text), str(area), name.tag or against.text)
     facts = [Text(f"{name}: {fact}") for name, fact in list_facts(score)]
     return [*([table] if table.rows else []), *facts]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from caft.report.comparison import results_by_mode
 from caft.report.schema import MODELS, AccuracyPart, Summary
@@ -14,23 +13,6 @@ NOT_ASKED = (
     "to think where it is evaluated. Set evaluation.thinking=true."
 )
 """What a reader must know of such a run, before it and after."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thinking:
-    """Which columns a table needs: of the tokens of thinking spans, of obedience."""
-
-    tokens: bool
-    asked: bool
-
-
-def find_thinking(accuracy: AccuracyPart | None) -> Thinking:
-    """Whether any model wrote a span in any mode, and whether any was asked to or not to."""
-    results = [result for model in MODELS for result in results_by_mode(accuracy, model).values()]
-    return Thinking(
-        tokens=any("thinking_tokens" in result for result in results),
-        asked=any("obeyed" in result for result in results),
-    )
 
 
 def list_thinking(accuracy: AccuracyPart) -> Iterator[str]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
+
+from markupsafe import Markup
 
 from caft.records import Prediction, Unread
+from caft.report.cells import Column, Table, count_cell
 from caft.report.comparison import results_by_mode
 from caft.report.parts import UnreadPart
 from caft.report.schema import MODELS, Accuracy, AccuracyPart
 from caft.report.wording import clip
 
+_REASONS: tuple[Literal["no_marker", "outside", "cut"], ...] = ("no_marker", "outside", "cut")
 _MOST_SAID = 10
 _LONGEST_SAID = 40
 _SHOWN = 3
@@ -37,14 +42,25 @@ def _clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
-def list_unread(accuracy: AccuracyPart | None) -> list[tuple[str, str, UnreadPart]]:
-    """Model, mode and counts, wherever there are any."""
-    return [
-        (model, mode, result["unread"])
+def tabulate_unread(accuracy: AccuracyPart | None) -> Table:
+    """Every model and mode that has any; what they say is isolated, whatever its direction."""
+    rows = [
+        (f"{model}, {mode}", result["unread"])
         for model in MODELS
         for mode, result in results_by_mode(accuracy, model).items()
         if "unread" in result
     ]
+    said = [
+        Markup(", ").join(Markup("<bdi>“{}”</bdi> {:,}").format(*item)
+                          for item in part["said"].items())
+        for _, part in rows
+    ]  # fmt: skip
+    return Table("Replies without a readable answer", [
+        Column("model and mode", "head", [name for name, _ in rows]),
+        *(Column(Unread[key].value, "number", [count_cell(part[key]) for _, part in rows])
+          for key in _REASONS),
+        *([Column("said outside", "text", said)] if any(said) else []),
+    ], "Replies without a readable answer, by reason")  # fmt: skip
 
 
 def describe_unread(result: Accuracy) -> str:

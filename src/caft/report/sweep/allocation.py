@@ -83,10 +83,13 @@ def _advise_random(by_arm: Mapping[str, Sequence[RoutingTestPart]]) -> Headline:
     beaten = "every random control" if several else "random routing"
     comparisons = count_of(sum(map(len, by_arm.values())), "comparison")
     most = 100 * max(min(test["high"] for test in own) for own in by_arm.values())
-    detail = (
-        f"The intervals of {comparisons} at an equal budget, which hold together, leave no gain "
-        f"above {most:.1f} points{' over all controls of a setting' if several else ''}."
-    )
+    if most > 0:
+        over = " over all controls of a setting" if several else ""
+        left = f"leave no gain above {most:.1f} points{over}."
+    else:
+        behind = "one of its controls" if several else "random questions"
+        left = f"put every setting {-most:.1f} points or more below {behind}."
+    detail = f"The intervals of {comparisons} at an equal budget, which hold together, {left}"
     answer = f"Nothing here beat {beaten}: ask random questions, the cheapest rule"
     return _say(answer, comparisons, detail, Tone.bad)
 
@@ -95,7 +98,7 @@ def _tell_what_could_be_seen(tests: Sequence[RoutingTestPart]) -> Headline:
     """The difference that would have been seen in every comparison that is still open."""
     still_open = [test for test in tests if test["verdict"] == Verdict.unclear.value]
     largest = max(still_open, key=lambda test: test["high"])
-    figure = f"{points_between(largest)} at most"
+    figure = f"{points_between(largest)} against random"
     if min(test["seeds"] for test in still_open) < FEWEST_SEEDS:
         answer = f"Not enough data: fewer than {FEWEST_SEEDS} seeds a setting"
         detail = "They say nothing about other seeds: run seed=1,2,3."
@@ -113,7 +116,7 @@ def _tell_what_could_be_seen(tests: Sequence[RoutingTestPart]) -> Headline:
     answer = f"Not enough data: this sweep could have seen a difference of {100 * seen:.1f} points"
     detail = (
         f"That is the minimum detectable difference (80% power) of "
-        f"{count_of(len(tests), 'comparison')} with random routing, together. The largest that is "
-        f"open: {largest['second']}, {points_between(largest)} against {largest['first']}."
+        f"{count_of(len(tests), 'comparison')} with random routing, together. Most is open for "
+        f"{largest['second']}: {points_between(largest)} against {largest['first']}."
     )
     return _say(answer, figure, detail)

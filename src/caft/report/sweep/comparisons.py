@@ -50,6 +50,7 @@ def compare_pairs(
             [(_key_of(one), _key_of(two)) for one, two in group],
             each,
             together=together,
+            tests=len(comparable),
         )
         found += [_describe(*pair, gap) for pair, gap in zip(group, compared, strict=True)]
     correct_together(found)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from caft.report.cells import Table
 from caft.report.schema import Summary
 from caft.report.sweep.schema import SavingsPart, SweepSummary
 from caft.report.sweep.tables import (
-    Table,
     list_modes,
     tabulate_arms,
     tabulate_classes,

@@ -67,8 +67,8 @@ class ComparisonPart(Share):
     paired `seeds`. `p_value` is the exact test that flips the sign of each question's difference,
     summed over those seeds (McNemar's for one seed), `p_adjusted` Holm's over all comparisons made
     together. The test covers other questions put to these very models, the interval other seeds
-    too, so that `clear` needs both. `detectable` is the smallest difference that would be detected,
-    over questions and, of several, seeds.
+    too, so that `clear` needs both. `detectable` is the smallest difference that both would detect,
+    corrected for all comparisons as Holm's first step is: over questions and, of several, seeds.
     """
 
     first: str

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from caft.records import Mode
+from caft.report.cells import (
+    Cell,
+    Column,
+    Table,
+    area_cell,
+    count_cell,
+    points_cell,
+    share_cell,
+    value_cell,
+    write_bounds,
+)
 from caft.report.parts import Share
-from caft.report.schema import Area, drawn_at_random
+from caft.report.schema import drawn_at_random
 from caft.report.sweep.job_results import FINISHED
 from caft.report.sweep.schema import (
     ArmForgettingPart,
@@ -30,59 +40,6 @@ from caft.report.wording import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A text, the `value` that it is sorted by, if not itself, and an `aside` such as an interval.
-
-    `style` is the page's class of the text, `tag` a word that marks the whole row, `link` an
-    address.
-    """
-
-    text: str
-    value: float | str | None = None
-    aside: str = ""
-    style: str = ""
-    tag: str = ""
-    link: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.text} ({self.aside})".lstrip() if self.aside else self.text
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """Its `kind` is "text", "number", "place" (a short number) or "head" (it names the row)."""
-
-    name: str
-    kind: str
-    cells: Sequence[Cell | str]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Columns of equal length; `label` names what is in the rows."""
-
-    label: str
-    columns: Sequence[Column]
-
-    @property
-    def rows(self) -> list[list[Cell]]:
-        """Its cells, row by row."""
-        rows = zip(*(column.cells for column in self.columns), strict=True)
-        return [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-
-    @property
-    def texts(self) -> list[dict[str, str]]:
-        """Its cells as texts, row by row, each by its column's name."""
-        names = [column.name for column in self.columns]
-        return [dict(zip(names, map(str, row), strict=True)) for row in self.rows]
-
-    def select(self, *names: str) -> Table:
-        """The columns of these names, in their order."""
-        by_name = {column.name: column for column in self.columns}
-        return Table(self.label, [by_name[name] for name in names])
-
-
 def tabulate_arms(arms: Sequence[ArmPart], bases: Sequence[BasePart] = ()) -> Table:
     """Every setting with its accuracy, its modes, its tokens and its cut points; base models first.
 
@@ -96,19 +53,18 @@ def tabulate_arms(arms: Sequence[ArmPart], bases: Sequence[BasePart] = ()) -> Ta
     return Table("Settings with their accuracy", [
         Column("setting", "head", [row["name"] for row in rows]),
         Column("seeds", "number", [str(len(row["seeds"])) for row in rows]),
-        Column("accuracy", "text", [_share(row["accuracy"]) for row in rows]),
+        Column("accuracy", "text", [share_cell(row["accuracy"]) for row in rows]),
         Column("over seeds", "text",
                [*none, *(_spread(arm["over_seeds"], len(arm["seeds"])) for arm in arms)]),
         Column("mode", "text", [*(base["mode"] for base in bases),
                                 *(", ".join(arm["modes"]) for arm in arms)]),
         Column("tokens per question", "number",
                [f"{row['tokens_a_question']:.1f}" for row in rows]),
-        *(Column(f"{mode} mode", "number", [_cell(share, percent, "none") for share in shares])
+        *(Column(f"{mode} mode", "number", [value_cell(share, percent, "none") for share in shares])
           for mode, shares in by_mode.items()),
-        Column("rationales", "number",
-               [*none, *(f"{cost['rationales_kept']:,.0f}" for cost in costs)]),
-        Column("trained tokens", "number",
-               [*none, *(f"{cost['trained_total_tokens']:,.0f}" for cost in costs)]),
+        *(Column(name, "number", [*none, *(count_cell(cost[key]) for cost in costs)])
+          for name, key in (("rationales", "rationales_kept"),
+                            ("trained tokens", "trained_total_tokens"))),
         Column("USD", "number", [*none, *(usd(cost["usd"]) for cost in costs)]),
         Column("cut points", "text", [*none, *(", ".join(texts) for texts in cuts)]),
     ])  # fmt: skip
@@ -120,24 +76,10 @@ def list_modes(rows: Sequence[ArmPart | BasePart]) -> list[str]:
     return [mode.name for mode in Mode if mode.name in known]
 
 
-def _cell(value: float | None, write: Callable[[float], str], missing: str = "") -> Cell:
-    if value is None:
-        return Cell(missing, "", style="soft" if missing else "")
-    return Cell(write(value), value)
-
-
-def _share(share: Share | None) -> Cell:
-    return Cell(percent(share["value"]), share["value"], _bounds(share)) if share else Cell("", "")
-
-
-def _bounds(share: Share) -> str:
-    return f"{100 * share['low']:.1f} to {100 * share['high']:.1f}"
-
-
 def _spread(share: Share | None, seeds: int) -> Cell:
     if share is None:
         return Cell(f"no interval of {count_of(seeds, 'seed')}", "", style="soft")
-    return Cell("", share["high"] - share["low"], _bounds(share))
+    return Cell("", share["high"] - share["low"], write_bounds(share))
 
 
 def tabulate_classes(arms: Sequence[ArmPart]) -> Table | None:
@@ -153,7 +95,7 @@ def tabulate_classes(arms: Sequence[ArmPart]) -> Table | None:
         Column("setting", "head", [arm["name"] for arm in shown]),
         Column("trained on", "text", [_describe_trained(arm["trained"]) for arm in shown]),
         *(Column(f"on {name}", "number",
-                 [_cell(arm["by_class"].get(name), percent, "none") for arm in shown])
+                 [value_cell(arm["by_class"].get(name), percent, "none") for arm in shown])
           for name in names),
     ])  # fmt: skip
 
@@ -173,20 +115,15 @@ def tabulate_tests(tests: Sequence[RoutingTestPart]) -> Table:
         Column("accuracy", "text",
                [Cell(percent(test["accuracy"]), test["accuracy"], f"{test['mode']} mode")
                 for test in tests]),
-        Column("Δ to random", "text", [_gap(test) for test in tests]),
+        Column("Δ to random", "text", [points_cell(test) for test in tests]),
         Column("better?", "text", [test["verdict"] for test in tests]),
         Column("random control", "text", [test["first"] for test in tests]),
         Column("budget", "text", budgets),
         Column("seeds", "place", [str(test["seeds"]) for test in tests]),
         Column("p, Holm", "number", [_p(test, test["p_adjusted"]) for test in tests]),
-        Column("MDD", "number", [_cell(test["detectable"], _points, "none") for test in tests]),
+        Column("MDD", "number",
+               [value_cell(test["detectable"], _points, "none") for test in tests]),
     ])  # fmt: skip
-
-
-def _gap(gap: Share, tag: str = "") -> Cell:
-    low, high = 100 * gap["low"], 100 * gap["high"]
-    return Cell(f"{100 * gap['value']:+.1f} points", gap["value"], f"{low:+.1f} to {high:+.1f}",
-                tag=tag)  # fmt: skip
 
 
 def _p(gap: ComparisonPart | ArmForgettingPart, p: float) -> Cell:
@@ -196,7 +133,7 @@ def _p(gap: ComparisonPart | ArmForgettingPart, p: float) -> Cell:
 def tabulate_comparisons(pairs: Sequence[ComparisonPart]) -> Table:
     """Every pair of settings, the clearest difference first."""
     pairs = sorted(pairs, key=lambda pair: pair["p_adjusted"])
-    gaps = [_gap(pair, tag="clear" if pair["clear"] else "") for pair in pairs]
+    gaps = [points_cell(pair, tag="clear" if pair["clear"] else "") for pair in pairs]
     return Table("Pairs of settings", [
         Column("first", "head", [pair["first"] for pair in pairs]),
         Column("second", "text", [pair["second"] for pair in pairs]),
@@ -207,7 +144,7 @@ def tabulate_comparisons(pairs: Sequence[ComparisonPart]) -> Table:
         Column("p", "number", [_p(pair, pair["p_value"]) for pair in pairs]),
         Column("p, Holm", "number", [_p(pair, pair["p_adjusted"]) for pair in pairs]),
         Column("MDD", "number",
-               [_cell(pair["detectable"], _points, "none") for pair in pairs]),
+               [value_cell(pair["detectable"], _points, "none") for pair in pairs]),
     ])  # fmt: skip
 
 
@@ -225,7 +162,7 @@ def tabulate_savings(savings: SavingsPart, arms: Sequence[ArmPart]) -> Table:
         *(Column(count["name"], "number", [_amount(key, count, name) for name in names])
           for key, count in savings["counts"].items()),
         *([Column("loss of accuracy", "text",
-                  [_gap(gap) if gap else "" for gap in gaps]),
+                  [points_cell(gap) if gap else "" for gap in gaps]),
            Column("keeps up?", "text", [gap["verdict"] if gap else "" for gap in gaps])]
           if losses else []),
     ])  # fmt: skip
@@ -244,9 +181,9 @@ def tabulate_forgetting(parts: Sequence[ArmForgettingPart]) -> Table:
         Column("data set", "text", [part["dataset"] for part in parts]),
         Column("mode", "text", [part["mode"] for part in parts]),
         Column("seeds", "number", [str(part["seeds"]) for part in parts]),
-        Column("base", "number", [_cell(part["base"], percent) for part in parts]),
-        Column("tuned", "number", [_cell(part["tuned"], percent) for part in parts]),
-        Column("change", "text", [_gap(part) for part in parts]),
+        Column("base", "number", [value_cell(part["base"], percent) for part in parts]),
+        Column("tuned", "number", [value_cell(part["tuned"], percent) for part in parts]),
+        Column("change", "text", [points_cell(part) for part in parts]),
         Column("p, Holm", "number", [_p(part, part["p_adjusted"]) for part in parts]),
         Column("forgotten?", "text", [part["verdict"] for part in parts]),
     ])  # fmt: skip
@@ -263,22 +200,15 @@ def tabulate_jobs(jobs: Sequence[JobPart], address_of: Mapping[str, str]) -> Tab
         Column("state", "text", [_state(job) for job in jobs]),
         *(Column(key, "text", [job["settings"].get(key, "") for job in jobs]) for key in keys),
         Column("seed", "number", ["" if job["seed"] is None else str(job["seed"]) for job in jobs]),
-        Column("accuracy", "text", [_share(job["accuracy"]) for job in jobs]),
+        Column("accuracy", "text", [share_cell(job["accuracy"]) for job in jobs]),
         Column("mode", "text", [job["mode"] or "" for job in jobs]),
-        Column("ROC AUC", "text", [_area(job["roc_auc"]) for job in jobs]),
-        Column("rationales", "number",
-               [_cell(cost.get("rationales_kept"), "{:,.0f}".format) for cost in costs]),
-        Column("USD", "number", [_cell(cost.get("usd"), usd) for cost in costs]),
-        Column("time", "number", [_cell(job["seconds"], duration) for job in jobs]),
+        Column("ROC AUC", "text", [area_cell(job["roc_auc"]) for job in jobs]),
+        Column("rationales", "number", [count_cell(cost.get("rationales_kept")) for cost in costs]),
+        Column("USD", "number", [value_cell(cost.get("usd"), usd) for cost in costs]),
+        Column("time", "number", [value_cell(job["seconds"], duration) for job in jobs]),
     ])  # fmt: skip
 
 
 def _state(job: JobPart) -> Cell:
     text = ": ".join(filter(None, (job["state"], job["error"])))
     return Cell(text, style="" if job["state"] == FINISHED else "state")
-
-
-def _area(area: Area | None) -> Cell:
-    if not area or area["value"] is None:
-        return Cell("none" if area else "", "")
-    return Cell(f"{area['value']:.3f}", area["value"], f"{area['low']:.3f} to {area['high']:.3f}")
