@@ -312,7 +312,7 @@ def test_a_signal_ends_every_job_and_the_same_command_goes_on(
     status: int,
     request: pytest.FixtureRequest,
 ) -> None:
-    words = ["-m", "seed=1,6,2", "hydra.sweep.dir=sweep", *launcher]
+    words = ["-m", "seed=1,6,13,2", "hydra.sweep.dir=sweep", *launcher]
     command = [sys.executable, str(SCRIPT), *words]
     # Before a reboot its number was a job's, and neither sweep nor system took the entry away.
     stranger = subprocess.Popen(["sleep", "600"], process_group=0)
@@ -325,8 +325,12 @@ def test_a_signal_ends_every_job_and_the_same_command_goes_on(
         process.send_signal(number)
         _, errors = process.communicate(timeout=300)
     assert process.returncode == status
-    # These jobs' summaries are no run's, so that a report's failure may be printed before it.
-    assert errors.splitlines()[-1].startswith(f"stopped by {number.name}")
+    *others, last = errors.splitlines()
+    assert last.startswith(f"stopped by {number.name}")
+    # These jobs' summaries are no run's.
+    assert all(line.startswith("the sweep's report was not written: ") for line in others)
+    # Two at once are the sixth and the thirteenth, and neither ends by itself.
+    assert not [*(tmp_path / "sweep").glob("seed=2-*/seen.jsonl")]
     ended = Swept(status, "", errors, tmp_path / "sweep")
     assert ended.states["seed=6"] == "stopped"
     assert stranger.poll() is None
