@@ -189,7 +189,7 @@ METHODS = {
 def test_methods_train_what_the_paper_says() -> None:
     assert options("method") == sorted(METHODS)
     for name, stages in METHODS.items():
-        composed = compose([f"method={name}"]).method.stages
+        composed = compose_part("method", name).stages
         found = [{name: describe_targets(own) for name, own in s.shares.items()} for s in composed]
         assert found == stages, name
 

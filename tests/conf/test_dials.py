@@ -7,7 +7,8 @@ it is written, and fails them until it says what it may be.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from enum import Enum
 from functools import cache
 from math import inf, nan, nextafter
@@ -21,6 +22,7 @@ from caft.dials import ANY_FINITE, Filled, Range, check_dials, read_hint
 from caft.errors import UserError
 from caft.hydra_bridge import build_run_config, compose
 from caft.hydra_bridge.error_text import explain
+from caft.run_config import RunConfig
 from caft.teachers.config import OpenAITeacherConfig
 from every_dial import ALL_DIALS, Dial
 
@@ -43,25 +45,51 @@ WITH = {"dataset.largest_operand": {"dataset.highest": 99}}
 
 def refusal(dial: Dial, value: object) -> str:
     """The refusal where `dial` is `value`, as the command line would; "" where it is taken."""
-    plain, composed = _composed(dial.words)
-    values = {**WITH.get(dial.path, {}), dial.path: value}
+    composed: Any = OmegaConf.create(_plain(dial.words))
+    return _refusal(dial, value, composed, lambda: build_run_config(composed))
+
+
+def quick_refusal(dial: Dial, value: object) -> str:
+    """The same of a config whose other groups are built once: a quarter of the time."""
+    group, inner, _ = dial.path.partition(".")
+    if not inner:
+        return refusal(dial, value)
+    plain = _plain(dial.words)
+    composed: Any = OmegaConf.create({group: plain[group]})
+    return _refusal(dial, value, composed, lambda: _rebuild(dial.words, group, composed))
+
+
+def _refusal(dial: Dial, value: object, composed: Any, build: Callable[[], object]) -> str:
     try:
-        for path, given in values.items():
+        for path, given in {**WITH.get(dial.path, {}), dial.path: value}.items():
             _put(composed, path, given)
-        build_run_config(composed)
+        build()
     except (UserError, OmegaConfBaseException) as error:
         return explain(error)
-    finally:  # a copy of the whole config for each value takes longer
-        for group in {path.partition(".")[0] for path in values}:
-            composed[group] = plain[group]
     return ""
 
 
 @cache
-def _composed(words: tuple[str, ...]) -> tuple[Any, Any]:
-    """Plain values, and these as Hydra hands them over: their types are looked up again."""
-    plain: Any = OmegaConf.to_container(OmegaConf.structured(compose(words)), enum_to_str=True)
-    return plain, OmegaConf.create(plain)
+def _built(words: tuple[str, ...]) -> RunConfig:
+    return compose(words)
+
+
+@cache
+def _plain(words: tuple[str, ...]) -> Any:
+    """Plain values, which Hydra hands over: their types are looked up again."""
+    return OmegaConf.to_container(OmegaConf.structured(_built(words)), enum_to_str=True)
+
+
+def _rebuild(words: tuple[str, ...], group: str, composed: Any) -> RunConfig:
+    whole = _built(words)
+    typed = _type(group, type(getattr(whole, group)))
+    built: Any = OmegaConf.to_object(OmegaConf.merge(typed, composed))
+    return replace(whole, **built)
+
+
+@cache
+def _type(group: str, schema: type) -> Any:
+    return OmegaConf.create({group: OmegaConf.structured(schema)})
 
 
 def _put(composed: Any, path: str, value: object) -> None:
@@ -108,15 +136,17 @@ def test_a_number_has_a_range_and_nothing_beyond_gets_through(dial: Dial) -> Non
     ranges = [rule for rule in dial.rules if isinstance(rule, Range)]
     assert len(ranges) == 1, f"{dial.path} says no range: see caft.dials"
     beyond = [nan, inf, -inf] if dial.kind is float else [nan]
-    for value in [*beyond, *just_outside(ranges[0], dial.kind)]:
-        message = refusal(dial, value)
+    tried = [*beyond, *just_outside(ranges[0], dial.kind)]
+    # One on the way of a command line, to show that it leads to this range.
+    for value, asked in [(nan, refusal), *((value, quick_refusal) for value in tried[1:])]:
+        message = asked(dial, value)
         named = name_refused(message)
         # OmegaConf names what stands in a list by its last part.
         assert named, (value, message)
         assert dial.path.endswith(named), (value, message)
         assert "; give " in message, (value, message)
     for value in just_inside(ranges[0], dial.kind):
-        message = refusal(dial, value)
+        message = quick_refusal(dial, value)
         assert name_refused(message) != dial.path, (value, message)
 
 
@@ -132,8 +162,8 @@ def test_a_name_is_filled(dial: Dial) -> None:
     if wording or dial.path.endswith(OF_THEIR_OWN):
         assert not dial.rules
         return
-    for value in ("", "  "):
-        message = refusal(dial, value)
+    for value, asked in (("", refusal), ("  ", quick_refusal)):
+        message = asked(dial, value)
         assert dial.path.removesuffix(".0") in message, (value, message)
     assert any(isinstance(rule, Filled) for rule in dial.rules) or dial.path.endswith(".0")
 

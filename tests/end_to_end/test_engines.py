@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +18,7 @@ from caft.models.reply_rules import ReplyRules
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from engines.fake_completions import FakeModelServer
+from served_model import serve
 from thinking_families import FAMILIES
 
 TINY = ("model=tiny", "model.dtype=float32", "trainer.accelerator=cpu", "dataset.train=40",
@@ -226,36 +219,9 @@ def test_a_local_teacher_writes_every_kind_of_text(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_transformers_serve_writes_what_we_do(workshop: Any, tmp_path: Path) -> None:
-    folder = str(base_student().folder)
+    folder = base_student().folder
     with serve(folder, tmp_path) as address:
-        done = workshop.run(*TINY, "method=base", *ask(address, folder))
+        done = workshop.run(*TINY, "method=base", *ask(address, str(folder)))
     assert done.status == 0
     (gate,) = done.summary["engine"]["gates"]
     assert gate["same_replies"] == gate["n"] == 10
-
-
-@contextmanager
-def serve(model: str, cache: Path) -> Iterator[str]:
-    if importlib.util.find_spec("uvicorn") is None:
-        pytest.skip("transformers[serving] is not installed: pip install -e '.[serving]'")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = "from transformers.cli.transformers import main; main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", program, "serve", model, "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as server:
-        try:
-            for _ in range(240):
-                assert server.poll() is None, "the server ended"
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                        break
-                except (urllib.error.URLError, OSError):
-                    time.sleep(1)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            server.terminate()

@@ -5,40 +5,39 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from front_door import call
+
 KEY = "sk-caft-0123456789-very-secret"
 ROOT = Path(__file__).parents[2]
 
 
-def command_lines() -> Iterator[bytes]:
-    """The arguments of every process that can be seen."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            yield path.read_bytes()
-        except OSError:  # it has ended
-            continue
+@contextmanager
+def watching() -> Iterator[list[bytes]]:
+    """The command lines of all processes that held the key meanwhile."""
+    shown: list[bytes] = []
+    over = threading.Event()
 
+    def watch() -> None:
+        while not over.wait(0.2):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):  # it has ended
+                    shown.extend(line for line in [path.read_bytes()] if KEY.encode() in line)
 
-def run_watched(words: list[str], folder: Path) -> tuple[int, bytes, list[bytes]]:
-    """Exit status, all that was printed, and command lines that held the key meanwhile."""
-    environment = {**os.environ, "CAFT_TEST_KEY": KEY, "WANDB_MODE": "offline"}
-    shown = []
-    with (folder / "printed").open("w+b") as printed:
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *words],
-            cwd=folder, env=environment, stdout=printed, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        while process.poll() is None:
-            shown += [line for line in command_lines() if KEY.encode() in line]
-            time.sleep(0.2)
-        printed.seek(0)
-        return process.returncode, printed.read(), shown
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield shown
+    finally:
+        over.set()
+        watcher.join()
 
 
 def find_key(folder: Path) -> tuple[int, list[Path]]:
@@ -90,8 +89,14 @@ def test_what_the_environment_keeps_secret_is_in_no_config(
 
 @pytest.mark.slow
 def test_everything_that_a_finished_run_left(words: list[str], tmp_path: Path, server: Any) -> None:
-    status, printed, shown = run_watched(words, tmp_path)
-    assert status == 0, printed.decode()
+    environment = {**os.environ, "CAFT_TEST_KEY": KEY, "WANDB_MODE": "offline"}
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    # Which is looked through, too.
+    with watching() as shown, (tmp_path / "printed").open("wb") as printed:
+        status = subprocess.run(
+            command, cwd=tmp_path, env=environment, stdout=printed, stderr=printed, check=False
+        ).returncode
+    assert status == 0, (tmp_path / "printed").read_text()
     assert {call.headers["authorization"] for call in server.log} == {f"bearer {KEY}"}
     count, holding = find_key(tmp_path)
     assert (holding, shown) == ([], [])
@@ -101,9 +106,21 @@ def test_everything_that_a_finished_run_left(words: list[str], tmp_path: Path, s
     assert "bearer [key] to me" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
-def test_everything_that_a_refused_run_left(words: list[str], tmp_path: Path, server: Any) -> None:
+def test_everything_that_a_refused_run_left(
+    words: list[str],
+    tmp_path: Path,
+    server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CAFT_TEST_KEY", KEY)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
     server.status, server.message = 403, f"the key {KEY} may not do this"
-    status, printed, shown = run_watched(words, tmp_path)
-    assert status == 2, printed.decode()
-    assert b"the key [key] may not do this" in printed
+    with watching() as shown:
+        status, *printed = call(words)
+    printed += capfd.readouterr()  # by W&B's own process
+    assert status == 2, printed
+    assert "the key [key] may not do this" in printed[1]
+    assert KEY not in "".join(printed)
     assert (find_key(tmp_path)[1], shown) == ([], [])

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +15,7 @@ from caft.models.config import EmbeddedModelConfig
 from caft.models.sources.locate import locate_model
 from caft.teachers.ask import ask_all
 from caft.teachers.replies import Request
+from served_model import serve
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -43,41 +36,12 @@ ROWS = [make_row(number) for number in range(10, 40)]
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    if importlib.util.find_spec("uvicorn") is None:
-        pytest.skip("transformers[serving] is not installed: pip install -e '.[serving]'")
     try:
         model = locate_model(EmbeddedModelConfig(name="smollm2", id="smollm2"))
     except UserError as error:
         pytest.skip(f"the embedded model is not here: {error}")
-    cache = tmp_path_factory.mktemp("hub")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model)]
-    with subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        # The server answers 500 to a list of models where its cache folder does not exist.
-        env={**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as server:
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/health", server)
-            yield f"http://127.0.0.1:{port}/v1", model
-        finally:
-            server.terminate()
-
-
-def _wait_for(address: str, server: subprocess.Popen[Any]) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-    raise AssertionError("the server did not answer within four minutes")
+    with serve(model, tmp_path_factory.mktemp("hub")) as address:
+        yield address, model
 
 
 def test_complexity_aware_tuning_on_a_served_teacher(

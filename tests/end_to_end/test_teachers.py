@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from caft.models.sources.locate import locate_model
 
 WRONG = 5
 """Questions, by number, that the teacher gets wrong: those below this."""
+MATCHES = ("calls", "tokens")
 
 
 def write_numbers(path: Path, *, solutions: bool = False) -> Path:
@@ -323,22 +325,23 @@ def teach_worse_where_it_is_hard(hard: list[int]) -> Any:
     return write
 
 
-@pytest.mark.parametrize("match", ["calls", "tokens"])
 def test_a_random_arm_whose_teacher_is_asked_again_costs_and_keeps_what_the_entropy_arm_does(
-    workshop: Any, words: tuple[str, ...], server: Any, small: Any, match: str
+    workshop: Any, words: tuple[str, ...], server: Any, small: Any
 ) -> None:
     words = (*words, small.two_stages, "dataset.columns.id=id", "teacher.attempts=2")
-    matched = (*words, "split=random", f"split.match={match}")
-    unscored = workshop.run(*matched, "dry_run=true")
-    # A quarter of 32 twice, of which a quarter is the same.
-    assert "asmanydrawn:14questions" in "".join(unscored.out.split())
+    arms = {match: (*words, "split=random", f"split.match={match}") for match in MATCHES}
+    for matched in arms.values():
+        unscored = workshop.run(*matched, "dry_run=true")
+        # A quarter of 32 twice, of which a quarter is the same.
+        assert "asmanydrawn:14questions" in "".join(unscored.out.split())
     hard = hard_numbers(workshop, words)
     assert len(hard) == 8
     server.write = teach_worse_where_it_is_hard(hard)
-    scored = "".join(workshop.run(*matched, "dry_run=true").out.split())
-    told = re.search(r"asmanydrawn:(\d+)questions,0replies", scored)
-    assert told
-    assert 8 < int(told[1]) <= 16
+    for matched in arms.values():
+        scored = "".join(workshop.run(*matched, "dry_run=true").out.split())
+        told = re.search(r"asmanydrawn:(\d+)questions,0replies", scored)
+        assert told
+        assert 8 < int(told[1]) <= 16
     assert server.log == []
 
     entropy = workshop.run(*words, "until=distill")
@@ -346,8 +349,8 @@ def test_a_random_arm_whose_teacher_is_asked_again_costs_and_keeps_what_the_entr
     assert budget["teacher_calls"] == 2 + 2 * 2 + 4 * 2
     kept = [row for row in texts(entropy) if not row["refusal"]]
     assert len(kept) == 4
-    for seed in (1, 2):
-        run = workshop.run(*matched, f"seed={seed}", "until=distill")
+    for match, seed in product(MATCHES, (1, 2)):
+        run = workshop.run(*arms[match], f"seed={seed}", "until=distill")
         assert run.status == 0, run.err
         cost = run.summary["cost"]
         # One question is two calls of ten tokens at most.

@@ -52,15 +52,20 @@ def compose_sweep(*words: str) -> DictConfig:
 
 
 @cache
-def jobs(*words: str) -> list[JobOverrides]:
+def planned(*words: str) -> tuple[str, list[JobOverrides]]:
+    """A sweep's question, and its jobs unless it is a search."""
     try:
         hydra = start_hydra(get_args_parser().parse_args([]))
         overrides = [*type_overrides(words), "hydra.mode=MULTIRUN"]
         master = compose_overrides(hydra, "config", overrides, RunMode.MULTIRUN)
-        assert not searches(master)
-        return list_jobs(hydra, master)
+        listed = [] if searches(master) else list_jobs(hydra, master)
+        return read_question(master.hydra.runtime), listed
     finally:
         GlobalHydra.instance().clear()
+
+
+def jobs(*words: str) -> list[JobOverrides]:
+    return planned(*words)[1]
 
 
 def own(*words: str) -> list[tuple[str, ...]]:
@@ -74,7 +79,7 @@ def test_there_is_a_count_for_every_sweep() -> None:
 
 @pytest.mark.parametrize("name", [*JOBS, "tune_lr"])
 def test_a_sweeps_header_says_what_it_asks(name: str) -> None:
-    question = read_question(compose_sweep(f"multirun_sweeps={name}").hydra.runtime)
+    question, _ = planned(f"multirun_sweeps={name}")
     assert "?" in question
     assert "#" not in question
 
@@ -151,17 +156,17 @@ def test_a_job_tells_what_is_its_own_from_what_all_share() -> None:
         hydra = start_hydra(get_args_parser().parse_args([]))
         overrides = [*words, "hydra.mode=MULTIRUN", "hydra.sweep.dir=sweep"]
         master = compose_overrides(hydra, "config", overrides, RunMode.MULTIRUN)
-        planned = [job for job, _ in check_jobs(hydra, master)]
+        found = [job for job, _ in check_jobs(hydra, master)]
         composed = [
             hydra.config_loader.load_sweep_config(master, job.shared + job.overrides)
-            for job in planned
+            for job in found
         ]
         assert OmegaConf.to_container(master.hydra.sweep)["subdir"] == JOB_FOLDER
         # What Hydra's launchers would ask for, each of which builds the config again.
-        assert [job.folder for job in planned] == [each.hydra.sweep.subdir for each in composed]
+        assert [job.folder for job in found] == [each.hydra.sweep.subdir for each in composed]
     finally:
         GlobalHydra.instance().clear()
-    assert [(job.overrides, job.shared) for job in planned] == [
+    assert [(job.overrides, job.shared) for job in found] == [
         (["method=sft"], ["model=tiny", "seed=1"]),
         (["method=base"], ["model=tiny", "seed=1"]),
     ]

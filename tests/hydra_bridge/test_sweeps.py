@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -207,13 +208,24 @@ def test_a_failed_job_of_a_changed_config_is_no_longer_missing(
     assert found == [(False, "done"), (False, "done"), (True, "done"), (True, "failed")]
 
 
-def test_every_job_has_a_process_of_its_own_whatever_the_launcher(tmp_path: Path) -> None:
-    one_by_one = sweep(tmp_path, "seed=1,2")
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    return sweep(tmp_path_factory.mktemp("basic"), "seed=5,3,4,1")
+
+
+@pytest.fixture(scope="module")
+def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     # A worker composes the job once more, and must know what a case is.
     cases = 'hydra.sweeper.cases=[["seed=8"],["seed=9"],["seed=10"]]'
-    side_by_side = sweep(tmp_path, cases, *JOBLIB)
-    for done, seeds in ((one_by_one, (1, 2)), (side_by_side, (8, 9, 10))):
-        assert done.status == 0, done.err
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}
+    return sweep(tmp_path_factory.mktemp("joblib"), cases, *JOBLIB, env=env)
+
+
+def test_every_job_has_a_process_of_its_own_whatever_the_launcher(
+    one_by_one: Swept, side_by_side: Swept
+) -> None:
+    assert side_by_side.status == 0, side_by_side.err
+    for done, seeds in ((one_by_one, (5, 3, 4, 1)), (side_by_side, (8, 9, 10))):
         starts = [done.seen(f"seed={seed}") for seed in seeds]
         assert [len(entries) for entries in starts] == [1] * len(seeds)
         assert len({entries[0]["pid"] for entries in starts}) == len(seeds)
@@ -223,8 +235,8 @@ def test_every_job_has_a_process_of_its_own_whatever_the_launcher(tmp_path: Path
     assert console.read_text() == "started 8\n"
 
 
-def test_a_job_that_is_killed_is_told_from_one_that_fails(tmp_path: Path) -> None:
-    done = sweep(tmp_path, "seed=5,3,4,1")
+def test_a_job_that_is_killed_is_told_from_one_that_fails(one_by_one: Swept) -> None:
+    done = one_by_one
     assert done.status == 1
     assert done.states == {f"seed={seed}": "failed" for seed in (5, 3, 4)} | {"seed=1": "done"}
     assert "ended by SIGKILL; out of memory?" in done.jobs["seed=5"]["error"]
@@ -236,12 +248,8 @@ def test_a_job_that_is_killed_is_told_from_one_that_fails(tmp_path: Path) -> Non
     assert lines[3].startswith("3 of 4 jobs of this sweep failed")
 
 
-def test_jobs_side_by_side_have_devices_of_their_own(tmp_path: Path) -> None:
-    import os
-
-    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}
-    done = sweep(tmp_path, "seed=1,2,8,9", *JOBLIB, env=env)
-    seen = [done.seen(f"seed={seed}")[0]["devices"] for seed in (1, 2, 8, 9)]
+def test_jobs_side_by_side_have_devices_of_their_own(side_by_side: Swept) -> None:
+    seen = [side_by_side.seen(f"seed={seed}")[0]["devices"] for seed in (8, 9, 10)]
     assert set(seen) <= {"GPU-a", "GPU-b"}
 
 
@@ -312,7 +320,7 @@ def test_a_signal_ends_every_job_and_the_same_command_goes_on(
     status: int,
     request: pytest.FixtureRequest,
 ) -> None:
-    words = ["-m", "seed=1,6,2", "hydra.sweep.dir=sweep", *launcher]
+    words = ["-m", "seed=1,6,13,2", "hydra.sweep.dir=sweep", *launcher]
     command = [sys.executable, str(SCRIPT), *words]
     # Before a reboot its number was a job's, and neither sweep nor system took the entry away.
     stranger = subprocess.Popen(["sleep", "600"], process_group=0)
@@ -325,8 +333,12 @@ def test_a_signal_ends_every_job_and_the_same_command_goes_on(
         process.send_signal(number)
         _, errors = process.communicate(timeout=300)
     assert process.returncode == status
-    # These jobs' summaries are no run's, so that a report's failure may be printed before it.
-    assert errors.splitlines()[-1].startswith(f"stopped by {number.name}")
+    *others, last = errors.splitlines()
+    assert last.startswith(f"stopped by {number.name}")
+    # These jobs' summaries are no run's.
+    assert all(line.startswith("the sweep's report was not written: ") for line in others)
+    # Two at once are the sixth and the thirteenth, and neither ends by itself.
+    assert not [*(tmp_path / "sweep").glob("seed=2-*/seen.jsonl")]
     ended = Swept(status, "", errors, tmp_path / "sweep")
     assert ended.states["seed=6"] == "stopped"
     assert stranger.poll() is None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from caft.pipeline.results import Scored
+from caft.pipeline.results import Scored, Taught
+from caft.pipeline.stages import split_scored, teach
+from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore, Question
 from caft.store import write_table
 from scripted_chains import Finished
@@ -44,3 +46,9 @@ def score_in_order(questions: Sequence[Question]) -> Scored:
 def finish_scores(stage: Any, rows: Sequence[AnswerScore]) -> Finished:
     """A stage of scores with these rows as its result."""
     return Finished(stage, lambda at: write_table(at / "scores.parquet", AnswerScore, rows))
+
+
+def teach_all(workspace: Workspace) -> Taught:
+    """The stage before tuning, where each question is harder than the one before it."""
+    scored = score_in_order(workspace.every_question)
+    return teach(workspace, scored, split_scored(workspace, scored))

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 from fake_server import FakeServer
-from small_runs import score_in_order
+from small_runs import score_in_order, teach_all
 
 from caft.errors import UserError
 from caft.pipeline.data_check import check_stages
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.own_rationales import own_questions, own_sampling
 from caft.pipeline.planner import Planner
-from caft.pipeline.results import Taught
-from caft.pipeline.stages import split_scored, teach
+from caft.pipeline.stages import split_scored
 from caft.pipeline.steps import list_steps
 from caft.pipeline.workspace import Workspace
 from caft.records import Question, Target
@@ -36,11 +35,6 @@ def classes(workspace: Workspace) -> tuple[list[Question], list[Question], list[
     """Easy, middle and hard: eight rows in rising order, cut at 0.25 and 0.75."""
     train = list(workspace.questions.train)
     return train[:2], train[2:6], train[6:]
-
-
-def teach_all(workspace: Workspace) -> Taught:
-    scored = score_in_order(workspace.every_question)
-    return teach(workspace, scored, split_scored(workspace, scored))
 
 
 def test_the_middle_class_gets_its_own_chains_and_the_teacher_is_asked_for_the_hard_one(

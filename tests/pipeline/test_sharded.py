@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from caft.pipeline.workspace import Workspace
 Open = Callable[..., Workspace]
 
 TWO = ("trainer.devices=2", "trainer.strategy=fsdp", "method=sft")
+
+
+@pytest.fixture(autouse=True)
+def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or two devices are refused before anything here, where this process is kept to one core."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
 
 
 def test_a_torch_that_only_averages_is_refused(

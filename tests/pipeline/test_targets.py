@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fake_server import Call, FakeServer
-from small_runs import TWO_STAGES, score_in_order
+from small_runs import TWO_STAGES, score_in_order, teach_all
 from tokenizers import AddedToken
 
 from caft.errors import UserError
@@ -20,7 +20,6 @@ from caft.pipeline.data_check import check_stages
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.local_teacher import tag_thinking
 from caft.pipeline.preflight import check_prompts_and_start
-from caft.pipeline.results import Taught
 from caft.pipeline.stages import split_scored, teach
 from caft.pipeline.steps import (
     asked_targets,
@@ -68,11 +67,6 @@ def ask(server: FakeServer) -> tuple[str, ...]:
 
 def let_think(workspace: Workspace) -> None:
     workspace.student.tokenizer.chat_template = THINKS
-
-
-def teach_all(workspace: Workspace) -> Taught:
-    scored = score_in_order(workspace.every_question)
-    return teach(workspace, scored, split_scored(workspace, scored))
 
 
 def is_short(call: Call) -> bool:

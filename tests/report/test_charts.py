@@ -64,8 +64,14 @@ def test_long_names_of_emoji_are_cut_between_characters() -> None:
     assert title.text == smiles[:59] + "…"
 
 
-def test_every_drawing_has_its_words_and_only_colours_of_the_page(sample: Any) -> None:
-    panels = [p for figure in draw_figures(sample.summary, sample.tables) for p in figure.panels]
+@pytest.fixture(scope="module")
+def panels(finished_run: Any) -> list[str]:
+    """All that is drawn for a run."""
+    figures = draw_figures(finished_run.summary, finished_run.tables)
+    return [panel for figure in figures for panel in figure.panels]
+
+
+def test_every_drawing_has_its_words_and_only_colours_of_the_page(panels: list[str]) -> None:
     assert len(panels) == 9
     for panel in panels:
         root = ElementTree.fromstring(panel)
@@ -77,9 +83,9 @@ def test_every_drawing_has_its_words_and_only_colours_of_the_page(sample: Any) -
         assert not re.search("nan|undefined|infinity|null", panel.lower())
 
 
-def test_drawing_twice_gives_the_same_bytes(sample: Any) -> None:
-    one, two = (draw_figures(sample.summary, sample.tables) for _ in range(2))
-    assert [figure.panels for figure in one] == [figure.panels for figure in two]
+def test_drawing_twice_gives_the_same_bytes(panels: list[str], finished_run: Any) -> None:
+    again = draw_figures(finished_run.summary, finished_run.tables)
+    assert [panel for figure in again for panel in figure.panels] == panels
 
 
 def test_nothing_of_altair_is_imported_before_something_is_drawn() -> None:

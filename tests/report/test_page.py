@@ -155,9 +155,8 @@ def test_no_auc_keeps_the_histogram_and_gives_the_reason(sample: Any) -> None:
     assert "has no ROC AUC: all 600 rows are wrong" in page
 
 
-def test_thinking_has_its_columns_where_a_model_thinks(sample: Any) -> None:
+def test_thinking_has_its_columns_where_a_model_thinks(sample: Any, page: str) -> None:
     columns = ("of these, thinking", "mode obeyed")
-    page = render_report(sample.summary, sample.tables, "", "silent")
     assert not any(column in page for column in columns)
     tuned = sample.summary["accuracy"]["tuned"]["rationale"]
     tuned["thinking_tokens"] = 7 * tuned["n"]

@@ -13,28 +13,27 @@ from caft.report.sweep import read_sweep
 from caft.report.sweep.job_results import FINISHED, UNREADABLE, Sweep
 from caft.store import read_rows, write_rows
 
-
-@pytest.mark.parametrize(
-    "table",
-    [
-        b"[1]",
-        b'{"sweep": "x"}',
-        b'{"jobs": [1]}',
-        b'{"jobs": [{"folder": 1, "number": 0, "state": "done"}]}',
-        b'{"jobs": [], "sweep": "\xff"}',
-        b"{",
-    ],
+TABLES = (
+    b"[1]",
+    b'{"sweep": "x"}',
+    b'{"jobs": [1]}',
+    b'{"jobs": [{"folder": 1, "number": 0, "state": "done"}]}',
+    b'{"jobs": [], "sweep": "\xff"}',
+    b"{",
 )
+
+
 def test_a_damaged_job_table_is_one_line(
-    sweep_folder: Path, capsys: pytest.CaptureFixture[str], table: bytes
+    sweep_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (sweep_folder / "jobs.json").write_bytes(table)
-    assert main([str(sweep_folder)]) == 2
-    out, err = capsys.readouterr()
-    assert not out
-    assert err.count("\n") == 1
-    assert "is no table of jobs" in err
-    assert "makes it anew" in err
+    for table in TABLES:
+        (sweep_folder / "jobs.json").write_bytes(table)
+        assert main([str(sweep_folder)]) == 2, table
+        out, err = capsys.readouterr()
+        assert not out
+        assert err.count("\n") == 1
+        assert "is no table of jobs" in err, table
+        assert "makes it anew" in err
     (sweep_folder / "jobs.json").unlink()
     assert main([str(sweep_folder)]) == 0
 
@@ -50,49 +49,53 @@ def lose_a_column(job: Path) -> None:
     write_rows(job / "predictions.parquet", [{"question_id": row["question_id"]} for row in rows])
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "of another version": (
+DAMAGE: dict[int, tuple[Callable[[Path], object], str]] = {
+    1: (
         lambda job: (job / "summary.json").write_text('{"schema": 0}'),
         "summary.schema is 0",
     ),
-    "cut off": (
+    2: (
         lambda job: (job / "predictions.parquet").write_bytes(b"PAR1"),
         "predictions.parquet cannot be read: ",
     ),
-    "no rationales": (
+    4: (
         lambda job: (job / "rationales.parquet").write_bytes(b""),
         "rationales.parquet cannot be read: ",
     ),
-    "gone": (
+    7: (
         lambda job: (job / "predictions.parquet").unlink(),
         "predictions.parquet has 0 of 300 replies of the base model in answer mode",
     ),
-    "a reply": (
+    8: (
         lose_a_reply,
         "predictions.parquet has 299 of 300 replies of the tuned model in rationale mode",
     ),
-    "a column": (lose_a_column, "predictions.parquet cannot be read: "),
+    10: (lose_a_column, "predictions.parquet cannot be read: "),
 }
+"""By the job's number."""
 
 
-@pytest.mark.parametrize(("spoil", "message"), DAMAGE.values(), ids=list(DAMAGE))
 def test_a_job_that_cannot_be_read_is_in_no_number_and_said_so(
-    sweep_folder: Path,
-    finished_sweep: Sweep,
-    capsys: pytest.CaptureFixture[str],
-    spoil: Callable[[Path], object],
-    message: str,
+    sweep_folder: Path, finished_sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = finished_sweep.jobs[4]
-    spoil(sweep_folder / job.folder)
+    folders = [finished_sweep.jobs[number].folder for number in DAMAGE]
+    for folder, (spoil, _) in zip(folders, DAMAGE.values(), strict=True):
+        spoil(sweep_folder / folder)
     assert main([str(sweep_folder)]) == 0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert f"{job.folder} is in no number: {message}" in line
+    lines = capsys.readouterr().err.splitlines()
     summary = json.loads((sweep_folder / "summary.json").read_text())
-    (listed,) = [each for each in summary["jobs"] if each["state"] == UNREADABLE]
-    assert (listed["folder"], listed["arm"]) == (job.folder, None)
-    assert listed["error"].startswith(message)
-    assert {arm["name"]: arm["seeds"] for arm in summary["arms"]}["distill, entropy"] == [1, 3]
+    listed = [each for each in summary["jobs"] if each["state"] == UNREADABLE]
+    told = zip(folders, DAMAGE.values(), lines, listed, strict=True)
+    for folder, (_, message), line, job in told:
+        assert f"{folder} is in no number: {message}" in line
+        assert (job["folder"], job["arm"]) == (folder, None)
+        assert job["error"].startswith(message)
+    assert {arm["name"]: arm["seeds"] for arm in summary["arms"]} == {
+        "sft, entropy": [1],
+        "distill, entropy": [1, 3],
+        "complexity_aware, entropy": [1],
+        "complexity_aware, random": [1, 3],
+    }
 
 
 def test_of_jobs_that_cannot_be_read_the_next_step_is_to_move_them_away(
