@@ -15,7 +15,6 @@ from caft.data.config import (
     GsmSymbolicConfig,
     HubConfig,
     LocalConfig,
-    MedmcqaConfig,
     MixedConfig,
     MmluProConfig,
 )
@@ -253,7 +252,6 @@ KINDS: dict[str, dict[str, type[Any]]] = {
         "gsm_symbolic": GsmSymbolicConfig,
         "mixed": MixedConfig,
         "mmlu_pro": MmluProConfig,
-        "medmcqa": MedmcqaConfig,
         "gsm8k": Gsm8kConfig,
         "local": LocalConfig,
         "hub": HubConfig,

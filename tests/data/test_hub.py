@@ -43,6 +43,15 @@ def gpqa(n: int) -> dict[str, Any]:
     }
 
 
+OPTIONS = ("opa", "opb", "opc", "opd")
+
+
+def exam(n: int, **change: object) -> dict[str, Any]:
+    options = {name: f"bone {name} {n}" for name in OPTIONS}
+    named = {"id": f"id-{n}", "subject_name": "Anatomy", "exp": "Books say so."}
+    return {**named, "question": f"Bone {n}?", **options, "cop": n % 4, **change}
+
+
 def sciq(n: int) -> dict[str, Any]:
     wrong = {f"distractor{place}": WORDS[place] for place in (3, 1, 2)}
     return {"question": f"{n}?", **wrong, "correct_answer": "red", "support": "It is red."}
@@ -94,6 +103,11 @@ SETS: dict[str, tuple[tuple[str, ...], list[tuple[str, pa.DataType]], Made]] = {
                    "answer": str(n), "subject": "Algebra", "level": 1 + n % 5,
                    "unique_id": f"train/algebra/{n}.json"},
     ),
+    "medmcqa": (
+        ("data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"),
+        [(name, pa.int64() if name == "cop" else TEXT) for name in exam(0)],
+        exam,
+    ),
     "gpqa": (("gpqa_main.csv", "gpqa_diamond.csv"), [(name, TEXT) for name in gpqa(0)], gpqa),
 }  # fmt: skip
 
@@ -130,6 +144,7 @@ GOLD: dict[str, Callable[[int], tuple[str, str]]] = {
     "sciq": lambda n: (f"{n}?", "red"),
     "boolq": lambda n: (f"Passage {n}.\n\nis it {n}", str(n % 3 == 0)),
     "math": lambda n: (f"What is ${n}$?", str(n)),
+    "medmcqa": lambda n: (f"Bone {n}?", f"bone {OPTIONS[n % 4]} {n}"),
     "gpqa": lambda n: (f"{n}?", "red"),
 }
 """The text and the right answer of the row `n`."""
@@ -149,6 +164,54 @@ def test_ready_sets_by_their_schema(tmp_path: Path, name: str) -> None:
     assert found == dict(GOLD[name](n) for n in range(count))
     told = [question.rationale for question in splits.train]
     assert all(told) if name == "math" else not any(told)
+
+
+def test_a_split_is_the_one_that_is_named_and_the_others_are_drawn(tmp_path: Path) -> None:
+    files, schema, make = SETS["medmcqa"]
+    lay_out(tmp_path, files, pa.schema(schema), make)
+    splits = load_questions(ready("medmcqa", tmp_path))
+    assert [len(part) for _, part in splits.parts()] == [27, 3, 30]
+    assert {question.id for question in splits.test} == {f"id-{n}" for n in range(30, 60)}
+    first = splits.train[0]
+    assert (first.subject, first.options) == ("Anatomy", tuple(exam(0)[name] for name in OPTIONS))
+
+
+def write(path: Path, rows: list[dict[str, Any]], name: str) -> Path:
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, pa.schema(SETS[name][1])), path)
+    return path
+
+
+def test_exams_without_an_option_are_left_out_and_their_first_index_is_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [exam(n, cop=1 + n % 4) for n in range(200)]
+    rows[3]["opd"], rows[4]["opa"] = "  ", None
+    path = write(tmp_path / "rows.parquet", rows, "medmcqa")
+    with caplog.at_level("INFO"):
+        splits = load_questions(ready("medmcqa", path, test_split=None))
+    assert splits.removed == {"rows that are no question": 2}
+    found = everything(splits)
+    assert len(found) == 198
+    assert all(q.gold_index == int(q.id.removeprefix("id-")) % 4 for q in found)
+    assert "answers in column 'cop' are read as index, counting from 1" in caplog.text
+
+
+def test_an_index_that_tells_no_base_is_asked_for(tmp_path: Path) -> None:
+    rows = [exam(n, cop=1 + n % 3) for n in range(30)]
+    path = write(tmp_path / "rows.parquet", rows, "medmcqa")
+    with pytest.raises(UserError, match=r"set dataset\.first_index=0 or dataset\.first_index=1"):
+        load_questions(ready("medmcqa", path, test_split=None))
+    for base in (0, 1):
+        for question in load_questions(
+            ready("medmcqa", path, test_split=None, first_index=base)
+        ).train:
+            assert question.gold_index == 1 + int(question.id.removeprefix("id-")) % 3 - base
+
+
+def test_rows_without_answers_are_named_as_such(tmp_path: Path) -> None:
+    path = write(tmp_path / "test.parquet", [exam(n, cop=-1) for n in range(9)], "medmcqa")
+    with pytest.raises(UserError, match=r"test.parquet:1: answer -1 .*; -1 stands for no answer"):
+        load_questions(ready("medmcqa", path, test_split=None))
 
 
 def test_a_wrong_mapping_is_an_error_and_a_few_odd_rows_are_counted(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from caft.data.gsm_symbolic import load_gsm_symbolic
 from caft.data.hub import NotHereError
 from caft.data.hub_table import load_hub
 from caft.data.local import load_local, read_published_scores
-from caft.data.medmcqa import load_medmcqa
 from caft.data.mixed import load_mixed
 from caft.data.mmlu_pro import load_mmlu_pro
 from caft.data.splits import QuestionSplits
@@ -37,7 +36,6 @@ SOURCES: dict[str, Callable[..., QuestionSplits]] = {
     "gsm_symbolic": load_gsm_symbolic,
     "hub": load_hub,
     "local": load_local,
-    "medmcqa": load_medmcqa,
     "mixed": load_mixed,
     "mmlu_pro": load_mmlu_pro,
 }

@@ -233,19 +233,6 @@ class MmluProConfig(HubDatasetConfig):
 
 
 @dataclass(kw_only=True, slots=True)
-class MedmcqaConfig(HubDatasetConfig):
-    """MedMCQA: 182,822 training and 4,183 validation questions with 4 options.
-
-    The original files count options from 1, some copies from 0: see `LocalConfig.first_index`.
-    """
-
-    kind: str = "medmcqa"
-    id: Text = "openlifescienceai/medmcqa"
-    revision: Text = "91c6572c454088bf71b679ad90aa8dffcd0d5868"
-    first_index: Annotated[int, Range(0, 1)] | None = None
-
-
-@dataclass(kw_only=True, slots=True)
 class Gsm8kConfig(HubDatasetConfig):
     """GSM8K: 7,473 training and 1,319 test problems; answers are numbers."""
 
