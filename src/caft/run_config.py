@@ -16,7 +16,6 @@ from caft.data.config import (
     HubConfig,
     LocalConfig,
     MixedConfig,
-    MmluProConfig,
 )
 from caft.dials import Seed, Text, check_dials
 from caft.engines.config import (
@@ -251,7 +250,6 @@ KINDS: dict[str, dict[str, type[Any]]] = {
         "arithmetic": ArithmeticConfig,
         "gsm_symbolic": GsmSymbolicConfig,
         "mixed": MixedConfig,
-        "mmlu_pro": MmluProConfig,
         "gsm8k": Gsm8kConfig,
         "local": LocalConfig,
         "hub": HubConfig,

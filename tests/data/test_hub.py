@@ -181,6 +181,16 @@ def write(path: Path, rows: list[dict[str, Any]], name: str) -> Path:
     return path
 
 
+def test_shots_are_drawn_from_the_split_that_is_named(tmp_path: Path) -> None:
+    _, schema, make = SETS["mmlu"]
+    names = ("all/test-00000-of-00001.parquet", "all/dev-00000-of-00001.parquet")
+    lay_out(tmp_path, names, pa.schema(schema), make)
+    splits = load_questions(ready("mmlu", tmp_path, prompt={"shots": 5}))
+    assert {question.text for question in everything(splits)} == {f"{n}?" for n in range(30)}
+    assert len(splits.shots) == 5
+    assert all(question.origin.startswith("dev-") for question in splits.shots)
+
+
 def test_exams_without_an_option_are_left_out_and_their_first_index_is_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -37,6 +37,12 @@ import sys
 from huggingface_hub import snapshot_download
 snapshot_download("fake/sums", repo_type="dataset", revision=sys.argv[1])
 """
+ONE_BY_ONE = """
+import sys
+from huggingface_hub import hf_hub_download
+for name in ("train_0.jsonl", "train_1.jsonl", "train_2.jsonl"):
+    hf_hub_download("fake/sums", name, repo_type="dataset", revision=sys.argv[1])
+"""
 
 
 class FakeHub(Hub):
@@ -114,10 +120,11 @@ def test_an_unfinished_download_is_finished_and_then_read_offline(
     assert load(hub, tmp_path, revision, HF_HUB_OFFLINE="1") == "30"
 
 
+@pytest.mark.parametrize("downloaded", [WHOLE, ONE_BY_ONE], ids=["whole", "one by one"])
 def test_what_the_hubs_own_tool_has_downloaded_is_read_offline(
-    tmp_path: Path, hub: FakeHub
+    downloaded: str, tmp_path: Path, hub: FakeHub
 ) -> None:
-    call(WHOLE, COMMIT, hub, tmp_path)
+    call(downloaded, COMMIT, hub, tmp_path)
     assert load(hub, tmp_path, COMMIT, HF_HUB_OFFLINE="1") == "30"
 
 

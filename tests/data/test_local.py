@@ -389,7 +389,7 @@ def test_no_file_and_an_unknown_kind() -> None:
         load_questions(LocalConfig(name="text"))
     with pytest.raises(
         UserError,
-        match="give one of arithmetic, gsm8k, gsm_symbolic, hub, local, mixed, mmlu_pro",
+        match="give one of arithmetic, gsm8k, gsm_symbolic, hub, local, mixed",
     ):
         load_questions(DatasetConfig(kind="imaginary", name="x"))
     with pytest.raises(UserError, match=r"dataset\.first_index is 2"):

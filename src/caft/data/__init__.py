@@ -24,7 +24,6 @@ from caft.data.hub import NotHereError
 from caft.data.hub_table import load_hub
 from caft.data.local import load_local, read_published_scores
 from caft.data.mixed import load_mixed
-from caft.data.mmlu_pro import load_mmlu_pro
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 
@@ -37,7 +36,6 @@ SOURCES: dict[str, Callable[..., QuestionSplits]] = {
     "hub": load_hub,
     "local": load_local,
     "mixed": load_mixed,
-    "mmlu_pro": load_mmlu_pro,
 }
 """The reader of each kind of dataset."""
 

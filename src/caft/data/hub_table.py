@@ -51,6 +51,7 @@ def _splits(config: HubConfig) -> dict[str, str]:
         "train": config.train_split,
         "validation": config.validation_split,
         "test": config.test_split,
+        "shots": config.shots_split,
     }
     return {split: name for split, name in names.items() if name is not None}
 
@@ -61,6 +62,8 @@ def _copied(config: HubConfig, given: str) -> dict[str, list[Path]]:
         _refuse_other_splits(config, path)
         return {"train": [path]}
     files = _choose(config, _list_files(path))
+    if not files.get("shots"):
+        files.pop("shots", None)
     _refuse_missing(config, files, f"dataset.path={given}")
     paths = {split: [path / name for name in names] for split, names in files.items()}
     for split, own in paths.items():
@@ -69,7 +72,8 @@ def _copied(config: HubConfig, given: str) -> dict[str, list[Path]]:
 
 
 def _refuse_other_splits(config: HubConfig, path: Path) -> None:
-    others = [f"dataset.{split}_split" for split in _splits(config) if split != "train"]
+    named = [split for split in _splits(config) if split not in ("train", "shots")]
+    others = [f"dataset.{split}_split" for split in named]
     if path.is_file() and others:
         raise UserError(
             f"dataset.path={config.path} is one file, and {others[0]} names another; give a folder "

@@ -91,6 +91,7 @@ def _reading(config: MappedConfig, columns: ColumnsConfig) -> Reading:
         answer_form=config.answer_form,
         first_index=config.first_index,
         refuse_equal=isinstance(config, LocalConfig),
+        rationale_prefix=config.rationale_prefix or "",
     )
 
 
