@@ -11,7 +11,6 @@ from typing import Any
 from caft.data.config import (
     ArithmeticConfig,
     DatasetConfig,
-    Gsm8kConfig,
     GsmSymbolicConfig,
     HubConfig,
     LocalConfig,
@@ -250,7 +249,6 @@ KINDS: dict[str, dict[str, type[Any]]] = {
         "arithmetic": ArithmeticConfig,
         "gsm_symbolic": GsmSymbolicConfig,
         "mixed": MixedConfig,
-        "gsm8k": Gsm8kConfig,
         "local": LocalConfig,
         "hub": HubConfig,
     },

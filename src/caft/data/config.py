@@ -213,26 +213,3 @@ class HubConfig(MappedConfig):
     validation_split: Text | None = None
     test_split: Text | None = None
     shots_split: Text | None = None
-
-
-@dataclass(kw_only=True, slots=True)
-class HubDatasetConfig(DatasetConfig):
-    """A published dataset, from the hub at a pinned revision or from the copy at `path`.
-
-    `path` is a folder with the hub's files, or one file of rows. Published rows repeat a few
-    questions; the first of each is kept.
-    """
-
-    duplicates: Duplicates = Duplicates.first
-    id: Text
-    revision: Text
-    path: Text | None = None
-
-
-@dataclass(kw_only=True, slots=True)
-class Gsm8kConfig(HubDatasetConfig):
-    """GSM8K: 7,473 training and 1,319 test problems; answers are numbers."""
-
-    kind: str = "gsm8k"
-    id: Text = "openai/gsm8k"
-    revision: Text = "cc7b047b6e5bb11b4f1af84efc572db110a51b3c"

@@ -37,7 +37,7 @@ DEPRECATED: dict[str, Deprecated] = {
 stays (`group.key=old`). What is written instead is of the same form and in the same group, since a
 file of one group cannot set another's."""
 
-FORMER_KINDS = {"dataset": ("medmcqa", "mmlu_pro")}
+FORMER_KINDS = {"dataset": ("gsm8k", "medmcqa", "mmlu_pro")}
 """By group: kinds that are options of another kind. A config of then lacks settings of that one."""
 
 _told: set[str] = set()
