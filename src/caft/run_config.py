@@ -11,13 +11,10 @@ from typing import Any
 from caft.data.config import (
     ArithmeticConfig,
     DatasetConfig,
-    Gsm8kConfig,
     GsmSymbolicConfig,
     HubConfig,
     LocalConfig,
-    MedmcqaConfig,
     MixedConfig,
-    MmluProConfig,
 )
 from caft.dials import Seed, Text, check_dials
 from caft.engines.config import (
@@ -252,9 +249,6 @@ KINDS: dict[str, dict[str, type[Any]]] = {
         "arithmetic": ArithmeticConfig,
         "gsm_symbolic": GsmSymbolicConfig,
         "mixed": MixedConfig,
-        "mmlu_pro": MmluProConfig,
-        "medmcqa": MedmcqaConfig,
-        "gsm8k": Gsm8kConfig,
         "local": LocalConfig,
         "hub": HubConfig,
     },

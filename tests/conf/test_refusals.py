@@ -38,7 +38,7 @@ REFUSED = {
         "teacher.batch=true",
         "no setting teacher.batch; teacher of kind openai has it, such as teacher=openai",
     ),
-    "unknown kind": ("dataset.kind=mmlu", "dataset.kind is 'mmlu'", "did you mean mmlu_pro?"),
+    "unknown kind": ("dataset.kind=locl", "dataset.kind is 'locl'", "did you mean local?"),
     "kind of another option": ("dataset.kind=local", "dataset.kind=local cannot change"),
     "text for a number": (
         "tuning.learning_rate=abc",

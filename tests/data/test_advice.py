@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from caft.data import load_questions
-from caft.data.config import DatasetConfig, Gsm8kConfig, LocalConfig
+from caft.data.config import DatasetConfig, LocalConfig
 from caft.errors import UserError
 from caft.hydra_bridge.overrides import type_overrides
 
@@ -55,11 +55,6 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], list[str], int]] = {
         1,
     ),
     "one option": (rows(options=lambda n: ["u"]), [], 1),
-    "worked solutions": (
-        rows(answer=lambda n: f"So it is {n}.\n#### {n}"),
-        ["dataset.columns.options=null"],
-        2,
-    ),
 }
 """Rows, words, and how many settings the refusal advises."""
 
@@ -70,8 +65,7 @@ TOGETHER = "dataset=text with dataset.columns.options=null"
 def configured(words: Sequence[str]) -> DatasetConfig:
     """The dataset that a command line sets, without composing all other groups."""
     settings = [word for word in type_overrides(words) if word.startswith("dataset.")]
-    kind = Gsm8kConfig if "dataset=gsm8k" in words else LocalConfig
-    schema = OmegaConf.structured(kind(name=words[0].partition("=")[2]))
+    schema = OmegaConf.structured(LocalConfig(name=words[0].partition("=")[2]))
     made = OmegaConf.merge({"dataset": schema}, OmegaConf.from_dotlist(settings))
     return OmegaConf.to_object(made)["dataset"]  # type: ignore[call-overload, no-any-return, index]
 
@@ -93,9 +87,6 @@ def test_every_setting_that_is_advised_lets_the_file_be_read(
     message = str(error.value).replace(TOGETHER, "dataset.columns.options=null")
     settings = advised(message)
     assert len(settings) == count, message
-    if "dataset=gsm8k" in settings:
-        assert load_questions(configured(settings)).train
-        return
     for setting in settings:
         kept = [word for word in given if word.partition("=")[0] != setting.partition("=")[0]]
         assert load_questions(configured([*kept, setting])).train, setting

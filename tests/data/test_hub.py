@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 
 from caft.data import NotHereError, QuestionSplits, load_questions
 from caft.data.config import HubConfig
-from caft.data.hub import locate_copy
 from caft.data.hub_files import are_complete, choose_files
 from caft.errors import UserError
 from caft.hydra_bridge import find_conf
@@ -41,6 +40,20 @@ def gpqa(n: int) -> dict[str, Any]:
         "Explanation": "So it is.",
         "Subdomain": "Optics",
     }
+
+
+OPTIONS = ("opa", "opb", "opc", "opd")
+
+
+def exam(n: int, **change: object) -> dict[str, Any]:
+    options = {name: f"bone {name} {n}" for name in OPTIONS}
+    named = {"id": f"id-{n}", "subject_name": "Anatomy", "exp": "Books say so."}
+    return {**named, "question": f"Bone {n}?", **options, "cop": n % 4, **change}
+
+
+def problem(n: int, final: str = "") -> dict[str, Any]:
+    solution = f"Each box has 3 apples.\nSo there are {n}*3=<<{n}*3={n * 3}>>{n * 3} apples."
+    return {"question": f"Ann packs {n} boxes?", "answer": f"{solution}\n#### {final or n * 3}"}
 
 
 def sciq(n: int) -> dict[str, Any]:
@@ -94,6 +107,17 @@ SETS: dict[str, tuple[tuple[str, ...], list[tuple[str, pa.DataType]], Made]] = {
                    "answer": str(n), "subject": "Algebra", "level": 1 + n % 5,
                    "unique_id": f"train/algebra/{n}.json"},
     ),
+    "medmcqa": (
+        ("data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"),
+        [(name, pa.int64() if name == "cop" else TEXT) for name in exam(0)],
+        exam,
+    ),
+    "gsm8k": (
+        tuple(f"{name}/{split}-00000-of-00001.parquet"
+              for name in ("main", "socratic") for split in ("train", "test")),
+        [(name, TEXT) for name in problem(0)],
+        problem,
+    ),
     "gpqa": (("gpqa_main.csv", "gpqa_diamond.csv"), [(name, TEXT) for name in gpqa(0)], gpqa),
 }  # fmt: skip
 
@@ -130,6 +154,8 @@ GOLD: dict[str, Callable[[int], tuple[str, str]]] = {
     "sciq": lambda n: (f"{n}?", "red"),
     "boolq": lambda n: (f"Passage {n}.\n\nis it {n}", str(n % 3 == 0)),
     "math": lambda n: (f"What is ${n}$?", str(n)),
+    "medmcqa": lambda n: (f"Bone {n}?", f"bone {OPTIONS[n % 4]} {n}"),
+    "gsm8k": lambda n: (f"Ann packs {n} boxes?", str(3 * n)),
     "gpqa": lambda n: (f"{n}?", "red"),
 }
 """The text and the right answer of the row `n`."""
@@ -144,11 +170,83 @@ def test_ready_sets_by_their_schema(tmp_path: Path, name: str) -> None:
         q.text: q.gold_text if q.gold_index is None else q.options[q.gold_index]
         for q in everything(splits)
     }
-    # Of GPQA's two subsets one is read.
-    count = 30 if name == "gpqa" else 30 * len(files)
+    # Of two subsets one is read.
+    count = 30 * len(files) // (2 if name in ("gpqa", "gsm8k") else 1)
     assert found == dict(GOLD[name](n) for n in range(count))
     told = [question.rationale for question in splits.train]
-    assert all(told) if name == "math" else not any(told)
+    assert all(told) if name in ("gsm8k", "math") else not any(told)
+
+
+def test_a_split_is_the_one_that_is_named_and_the_others_are_drawn(tmp_path: Path) -> None:
+    files, schema, make = SETS["medmcqa"]
+    lay_out(tmp_path, files, pa.schema(schema), make)
+    splits = load_questions(ready("medmcqa", tmp_path))
+    assert [len(part) for _, part in splits.parts()] == [27, 3, 30]
+    assert {question.id for question in splits.test} == {f"id-{n}" for n in range(30, 60)}
+    first = splits.train[0]
+    assert (first.subject, first.options) == ("Anatomy", tuple(exam(0)[name] for name in OPTIONS))
+
+
+def write(path: Path, rows: list[dict[str, Any]], name: str) -> Path:
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, pa.schema(SETS[name][1])), path)
+    return path
+
+
+def test_a_subsets_own_folder_is_a_copy_of_it(tmp_path: Path) -> None:
+    files, schema, make = SETS["gsm8k"]
+    lay_out(tmp_path, files, pa.schema(schema), make)
+    splits = load_questions(ready("gsm8k", tmp_path / "main"))
+    assert splits == load_questions(ready("gsm8k", tmp_path))
+    assert [len(part) for _, part in splits.parts()] == [27, 3, 30]
+    first = splits.train[0]
+    assert (first.options, first.gold_index, first.gold_text) == ((), None, "3")
+    assert first.rationale == "Each box has 3 apples.\nSo there are 1*3=3 apples."
+    assert splits.sources["rationale"] == "answer, before ####"
+    with pytest.raises(UserError, match="has no such file of the subset 'main'"):
+        load_questions(ready("gsm8k", tmp_path / "socratic"))
+
+
+def test_shots_are_drawn_from_the_split_that_is_named(tmp_path: Path) -> None:
+    _, schema, make = SETS["mmlu"]
+    names = ("all/test-00000-of-00001.parquet", "all/dev-00000-of-00001.parquet")
+    lay_out(tmp_path, names, pa.schema(schema), make)
+    splits = load_questions(ready("mmlu", tmp_path, prompt={"shots": 5}))
+    assert {question.text for question in everything(splits)} == {f"{n}?" for n in range(30)}
+    assert len(splits.shots) == 5
+    assert all(question.origin.startswith("dev-") for question in splits.shots)
+
+
+def test_exams_without_an_option_are_left_out_and_their_first_index_is_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [exam(n, cop=1 + n % 4) for n in range(200)]
+    rows[3]["opd"], rows[4]["opa"] = "  ", None
+    path = write(tmp_path / "rows.parquet", rows, "medmcqa")
+    with caplog.at_level("INFO"):
+        splits = load_questions(ready("medmcqa", path, test_split=None))
+    assert splits.removed == {"rows that are no question": 2}
+    found = everything(splits)
+    assert len(found) == 198
+    assert all(q.gold_index == int(q.id.removeprefix("id-")) % 4 for q in found)
+    assert "answers in column 'cop' are read as index, counting from 1" in caplog.text
+
+
+def test_an_index_that_tells_no_base_is_asked_for(tmp_path: Path) -> None:
+    rows = [exam(n, cop=1 + n % 3) for n in range(30)]
+    path = write(tmp_path / "rows.parquet", rows, "medmcqa")
+    with pytest.raises(UserError, match=r"set dataset\.first_index=0 or dataset\.first_index=1"):
+        load_questions(ready("medmcqa", path, test_split=None))
+    for base in (0, 1):
+        for question in load_questions(
+            ready("medmcqa", path, test_split=None, first_index=base)
+        ).train:
+            assert question.gold_index == 1 + int(question.id.removeprefix("id-")) % 3 - base
+
+
+def test_rows_without_answers_are_named_as_such(tmp_path: Path) -> None:
+    path = write(tmp_path / "test.parquet", [exam(n, cop=-1) for n in range(9)], "medmcqa")
+    with pytest.raises(UserError, match=r"test.parquet:1: answer -1 .*; -1 stands for no answer"):
+        load_questions(ready("medmcqa", path, test_split=None))
 
 
 def test_a_wrong_mapping_is_an_error_and_a_few_odd_rows_are_counted(tmp_path: Path) -> None:
@@ -202,14 +300,19 @@ def test_a_copy_without_all_parts_is_refused(tmp_path: Path) -> None:
         load_questions(ready("mmlu", tmp_path))
 
 
+def test_all_parts_of_a_copy_are_read(tmp_path: Path) -> None:
+    _, schema, make = SETS["mmlu"]
+    lay_out(tmp_path, tuple(f"all/test-{n:05}-of-00003.parquet" for n in range(3)),
+            pa.schema(schema), make)  # fmt: skip
+    assert len(everything(load_questions(ready("mmlu", tmp_path)))) == 90
+
+
 def test_several_copies_of_a_split_are_not_called_missing_parts(tmp_path: Path) -> None:
     _, schema, make = SETS["mmlu"]
     names = ("test-00000-of-00001-0123456789abcdef.parquet", "test-00000-of-00001.parquet")
     lay_out(tmp_path, tuple(f"all/{name}" for name in names), pa.schema(schema), make)
     with pytest.raises(UserError, match=f"holds several copies of .*: {', '.join(names)}; remove"):
         load_questions(ready("mmlu", tmp_path))
-    with pytest.raises(UserError, match=f"holds several copies of test: {', '.join(names)}; "):
-        locate_copy(str(tmp_path), {"test": f"all/{names[1]}"})
 
 
 def test_what_is_not_here_is_named_and_not_fetched(tmp_path: Path, monkeypatch: Any) -> None:

@@ -18,10 +18,10 @@ from fake_hub import COMMIT, Hub, HubHandler, run_with_hub, serving
 FILES = ("train_0.jsonl", "train_1.jsonl", "train_2.jsonl")
 LOAD = """
 import json, sys
-from caft.data import hub_table, load_questions
+from caft.data import hub, load_questions
 from caft.data.config import ColumnsConfig, HubConfig
 from caft.errors import UserError
-hub_table.SECONDS_TO_ANSWER = 60.0  # a busy machine takes longer than a user is made to wait
+hub.SECONDS_TO_ANSWER = 60.0  # a busy machine takes longer than a user is made to wait
 for revision, id, *test_split in json.loads(sys.argv[1]):
     config = HubConfig(name="hub", id=id, revision=revision)
     config.test_split = test_split[0] if test_split else None
@@ -36,6 +36,12 @@ WHOLE = """
 import sys
 from huggingface_hub import snapshot_download
 snapshot_download("fake/sums", repo_type="dataset", revision=sys.argv[1])
+"""
+ONE_BY_ONE = """
+import sys
+from huggingface_hub import hf_hub_download
+for name in ("train_0.jsonl", "train_1.jsonl", "train_2.jsonl"):
+    hf_hub_download("fake/sums", name, repo_type="dataset", revision=sys.argv[1])
 """
 
 
@@ -114,10 +120,11 @@ def test_an_unfinished_download_is_finished_and_then_read_offline(
     assert load(hub, tmp_path, revision, HF_HUB_OFFLINE="1") == "30"
 
 
+@pytest.mark.parametrize("downloaded", [WHOLE, ONE_BY_ONE], ids=["whole", "one by one"])
 def test_what_the_hubs_own_tool_has_downloaded_is_read_offline(
-    tmp_path: Path, hub: FakeHub
+    downloaded: str, tmp_path: Path, hub: FakeHub
 ) -> None:
-    call(WHOLE, COMMIT, hub, tmp_path)
+    call(downloaded, COMMIT, hub, tmp_path)
     assert load(hub, tmp_path, COMMIT, HF_HUB_OFFLINE="1") == "30"
 
 

@@ -17,7 +17,6 @@ from caft.data.config import (
     ColumnsConfig,
     DatasetConfig,
     Duplicates,
-    Gsm8kConfig,
     LocalConfig,
 )
 from caft.errors import UserError
@@ -284,16 +283,33 @@ def free(folder: Path, answers: list[str], **names: str) -> str:
     return write_jsonl(folder, rows)
 
 
-def test_worked_solutions_as_gold_are_noticed_and_the_other_dataset_reads_them(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("final", "gold"), [("1,234", "1234"), ("-5", "-5"), ("2.5", "2.5"), ("0", "0")]
+)
+def test_solutions_that_end_in_a_number_are_split_off(
+    tmp_path: Path, final: str, gold: str
 ) -> None:
-    path = free(tmp_path, [f"First {n}.\nThen <<1*2=2>>2.\n#### {n}" for n in range(12)])
-    message = refused(path, columns=ColumnsConfig(options=None))
+    path = free(tmp_path, [f"First {n}.\nThen <<1*2=2>>2.\n#### {final}\n" for n in range(12)])
+    splits = load(path)
+    assert {question.gold_text for question in splits.train} == {gold}
+    for question in splits.train:
+        number = question.text.removeprefix("What is ").removesuffix("?")
+        assert question.rationale == f"First {number}.\nThen 2."
+    bare = free(tmp_path, ["7", "8", "9"])
+    Path(bare).rename(tmp_path / "bare.jsonl")
+    path = free(tmp_path, [f"So {n}.\n#### {n}" for n in range(12)])
+    both = load(path, test_path=str(tmp_path / "bare.jsonl"), duplicates=Duplicates.first)
+    assert {(q.gold_text, q.rationale) for q in both.test} == {(n, None) for n in "789"}
+
+
+def test_solutions_as_gold_are_noticed(tmp_path: Path) -> None:
+    answers = [f"First {n}.\n#### {n}" for n in range(12)]
+    message = refused(free(tmp_path, answers), columns=ColumnsConfig(rationale="question"))
     assert "q.jsonl:1: column 'answer' holds whole worked solutions" in message
-    assert "in 12 of 12 rows" in message
-    assert f"dataset=gsm8k reads them, with dataset.path={path}" in message
-    splits = load_questions(Gsm8kConfig(name="gsm8k", path=path))
-    assert splits.train[0].gold_text in {str(n) for n in range(12)}
+    assert "in 12 of 12 rows; put the number into a column of its own" in message
+    message = refused(free(tmp_path, [*answers, "Six. " * 9999]))
+    assert "in 12 of 13 rows (not q.jsonl:13); end every answer so, or put the num" in message
+    assert len(message) < 300
 
 
 def test_solutions_around_a_box_are_noticed_and_boxed_answers_are_none(tmp_path: Path) -> None:
@@ -389,7 +405,7 @@ def test_no_file_and_an_unknown_kind() -> None:
         load_questions(LocalConfig(name="text"))
     with pytest.raises(
         UserError,
-        match="give one of arithmetic, gsm8k, gsm_symbolic, hub, local, medmcqa, mixed, mmlu_pro",
+        match="give one of arithmetic, gsm_symbolic, hub, local, mixed",
     ):
         load_questions(DatasetConfig(kind="imaginary", name="x"))
     with pytest.raises(UserError, match=r"dataset\.first_index is 2"):

@@ -6,16 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from caft.data import QuestionSplits, load_questions
-from caft.data.config import MmluProConfig
+from caft.data.config import ColumnsConfig, DatasetConfig, LocalConfig
 from caft.errors import UserError
+from caft.hydra_bridge import compose
 from caft.text.config import PromptConfig
+from caft.text.prompts import Wanted, write_prompt
 
 SCHEMA = pyarrow.schema(
     [
@@ -65,8 +70,13 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(path: Path, **dials: object) -> QuestionSplits:
-    return load_questions(MmluProConfig(name="mmlu_pro", path=str(path), **dials))  # type: ignore[arg-type]
+@cache
+def composed() -> DatasetConfig:
+    return compose(["dataset=mmlu_pro"]).dataset
+
+
+def load(path: Path, **dials: Any) -> QuestionSplits:
+    return load_questions(replace(composed(), path=str(path), **dials))  # type: ignore[call-arg]
 
 
 def test_test_rows_are_divided_and_validation_rows_are_shots(copy: Path) -> None:
@@ -83,15 +93,33 @@ def test_test_rows_are_divided_and_validation_rows_are_shots(copy: Path) -> None
         assert question.rationale is None
 
 
-def test_shots_carry_the_worked_solution_without_its_opener(copy: Path) -> None:
-    shot = load(copy, prompt=PromptConfig(shots=1)).shots[0]
-    assert shot.rationale == "Let's think step by step. It is so. The answer is (A)."
+PROMPT = """\
+Question: Question 0?
+A. option 0
+B. option 1
+C. option 2
+Solution: Let's think step by step. It is so. The answer is (A). [[A]]
+
+Question: Question 72?
+A. option 0
+B. option 1
+C. option 2
+Solution:"""
+"""What a reader of its own made of the same rows, byte by byte."""
 
 
-def test_one_file_is_enough(copy: Path) -> None:
-    splits = load(
-        copy / "data" / "test-00000-of-00001.parquet", test=10, prompt=PromptConfig(shots=2)
-    )
+def test_a_shot_stands_in_the_prompt_without_the_opener_of_its_solution(copy: Path) -> None:
+    splits = load(copy, prompt=PromptConfig(shots=1))
+    shot = splits.shots[0]
+    question = next(each for each in splits.train if len(each.options) == 3)
+    prompt = write_prompt(question, composed().prompt, Wanted.rationale, chat=False, shots=[shot])
+    assert prompt.text == PROMPT
+
+
+@pytest.mark.parametrize("name", ["data/test-00000-of-00001.parquet", "."])
+def test_a_copy_without_shots_has_them_drawn(copy: Path, name: str) -> None:
+    (copy / "data" / "validation-00000-of-00001.parquet").unlink()
+    splits = load(copy / name, test=10, prompt=PromptConfig(shots=2))
     sizes = [len(getattr(splits, name)) for name in ("train", "validation", "test", "shots")]
     assert sizes == [42, 6, 10, 2]
 
@@ -108,19 +136,13 @@ def test_more_shots_than_validation_rows(copy: Path) -> None:
         load(copy, prompt=PromptConfig(shots=7))
 
 
-def test_rows_that_contradict_themselves_are_named(copy: Path) -> None:
-    write(copy / "data" / "test-00000-of-00001.parquet", [row(70), row(71, answer="A")])
-    with pytest.raises(UserError, match=r"test-00000-of-00001\.parquet:2: answer 'A' and answer_i"):
-        load(copy)
-
-
-def test_other_files_are_refused(copy: Path, tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.jsonl"
     path.write_text('{"question": "x", "answer": "A"}\n')
     with pytest.raises(UserError, match="it has question, answer"):
         load(path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"holds no test-\*\.parquet"):
+    with pytest.raises(UserError, match=r"dataset\.train_split is 'test', but .*empty has no such"):
         load(tmp_path / "empty")
     with pytest.raises(UserError, match="no such file"):
         load(tmp_path / "nowhere.parquet")
@@ -128,10 +150,10 @@ def test_other_files_are_refused(copy: Path, tmp_path: Path) -> None:
 
 UNREACHABLE = """
 from caft.data import load_questions
-from caft.data.config import MmluProConfig
+from caft.data.config import HubConfig
 from caft.errors import UserError
 try:
-    load_questions(MmluProConfig(name="mmlu_pro"))
+    load_questions(HubConfig(name="mmlu_pro", id="TIGER-Lab/MMLU-Pro"))
 except UserError as error:
     print(error)
 """
@@ -171,5 +193,48 @@ def test_an_index_that_contradicts_its_letter_is_named_however_it_is_written(
     rows = [row(number, answer="B", answer_index=index) for number in range(1, 9)]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
-    with pytest.raises(UserError, match=r"rows.jsonl:1: answer .*(different options|not among)"):
-        load_questions(MmluProConfig(name="mmlu_pro", path=str(path)))
+    with pytest.raises(UserError, match=r"rows.jsonl:1: .*(different answers|not among)"):
+        load(path)
+
+
+def test_one_contradiction_among_many_published_rows_is_refused(copy: Path) -> None:
+    rows = [row(number) for number in range(70, 170)]
+    rows[50]["answer"] = "C"
+    write(copy / "data" / "test-00000-of-00001.parquet", rows)
+    line = r"parquet:51: column 'answer_index' says 0 and 'answer' says 'C', which are different"
+    with pytest.raises(UserError, match=line):
+        load(copy)
+    columns = replace(composed().columns, second_answer=None)  # type: ignore[attr-defined]
+    assert load(copy, columns=columns).train
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wrong"),
+    [
+        (lambda n: "ABC"[n % 3], lambda n: n % 3, 2),
+        (lambda n: "ABC"[n % 3], lambda n: 1 + n % 3, 2),
+        (lambda n: f"so {n % 3}", lambda n: "abc"[n % 3], "C"),
+        (lambda n: 1 + n % 3, lambda n: f"so {n % 3}", "so 1"),
+        (lambda n: 1 + n % 3, lambda n: f"so {n % 3}", None),
+    ],
+)
+def test_any_file_may_have_its_answers_twice_in_any_form(
+    tmp_path: Path, first: Any, second: Any, wrong: object
+) -> None:
+    options = ["so 0", "so 1", "so 2"]
+    rows = [
+        {"question": f"{n}?", "options": options, "answer": first(n), "key": second(n)}
+        for n in range(30)
+    ]
+    path = tmp_path / "mine.jsonl"
+
+    def read() -> QuestionSplits:
+        path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+        columns = ColumnsConfig(second_answer="Key")
+        dials: dict[str, Any] = {"columns": columns, "first_index": 1 if first(0) == 1 else None}
+        return load_questions(LocalConfig(name="mine", train_path=str(path), **dials))
+
+    assert all(q.gold_index == int(q.text[:-1]) % 3 for q in read().train)
+    rows[6]["key"] = wrong
+    with pytest.raises(UserError, match=r"^mine.jsonl:7: column 'answer' says .* and 'Key' says"):
+        read()

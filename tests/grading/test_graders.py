@@ -13,7 +13,7 @@ import pytest
 
 from caft.errors import UserError
 from caft.grading import choose as choose_module
-from caft.grading import choose_grader, grade_by, is_right, rules_differ, set_grader, try_grader
+from caft.grading import choose_grader, grade_by, is_right, rules_differ, set_grader
 from caft.grading.judge import agreement_of
 from caft.hydra_bridge import compose
 from caft.pipeline.data_table import print_data
@@ -100,11 +100,11 @@ def test_auto_takes_the_library_where_it_is_installed_and_names_its_version(
 
 def test_only_free_answers_have_a_grader_and_only_they_have_another_key(own: Path) -> None:
     library, mine = choose_grader("auto"), choose_grader("my_graders:first_letter")
-    by_library = set_grader([FREE, WORDS, CHOSEN], library)
+    by_library = [set_grader(item, library) for item in (FREE, WORDS, CHOSEN)]
     assert [bool(item.grader) for item in by_library] == [True, False, False]
-    by_mine = set_grader([FREE, WORDS, CHOSEN], mine)
+    by_mine = [set_grader(item, mine) for item in (FREE, WORDS, CHOSEN)]
     assert [bool(item.grader) for item in by_mine] == [True, True, False]
-    assert set_grader([FREE, WORDS, CHOSEN], "") == (FREE, WORDS, CHOSEN)
+    assert all(set_grader(item, "") is item for item in (FREE, WORDS, CHOSEN))
     keys = {digest(item) for item in (FREE, by_library[0], by_mine[0])}
     contents = {describe_content(item) for item in (FREE, by_library[0], by_mine[0])}
     assert (len(keys), len(contents)) == (3, 3)
@@ -114,8 +114,8 @@ def test_only_free_answers_have_a_grader_and_only_they_have_another_key(own: Pat
 
 def test_a_verdict_is_that_of_the_grader_and_rules_are_compared_with_it(own: Path) -> None:
     free = replace(FREE, gold_text="[a,1]")
-    (by_library,) = set_grader([free], choose_grader("auto"))
-    (by_mine,) = set_grader([free], choose_grader("my_graders:first_letter"))
+    by_library = set_grader(free, choose_grader("auto"))
+    by_mine = set_grader(free, choose_grader("my_graders:first_letter"))
     asked = [
         ("[a, 2/2]", True, True, False),
         ("`[a,1]`", True, False, True),
@@ -133,8 +133,8 @@ def test_a_verdict_is_that_of_the_grader_and_rules_are_compared_with_it(own: Pat
 
 
 def test_replies_to_one_question_are_compared_as_it_is_graded(own: Path) -> None:
-    (by_library,) = set_grader([FREE], "math_verify 1.0 2.0")
-    (by_mine,) = set_grader([FREE], choose_grader("my_graders:first_letter"))
+    by_library = set_grader(FREE, "math_verify 1.0 2.0")
+    by_mine = set_grader(FREE, choose_grader("my_graders:first_letter"))
     # For our rules a term that is worked out is another one.
     for question, same in ((by_library, True), (by_mine, False), (FREE, False)):
         assert agreement_of(question)("[2/2,2]", "[1,2]") == same
@@ -204,17 +204,17 @@ def test_a_grader_that_cannot_grade_is_refused_before_anything_runs(
 ) -> None:
     asked = f"my_graders:{name}"
     with pytest.raises(UserError, match=message):
-        try_grader(set_grader([CHOSEN, FREE], choose_grader(asked)), asked)
+        grade_by(asked, {"train": [CHOSEN], "test": [CHOSEN, FREE]})
 
 
 def test_who_grades_is_said_and_a_grader_without_answers_too(
     caplog: pytest.LogCaptureFixture, own: Path
 ) -> None:
     caplog.set_level("INFO")
-    try_grader(set_grader([FREE], choose_grader("auto")), "auto")
-    try_grader([CHOSEN], "my_graders:never")
-    try_grader([replace(WORDS)], "auto")
-    grade_by("auto", [CHOSEN, FREE], where="evaluation.also, mine: ")
+    grade_by("auto", {"test": [FREE]})
+    grade_by("my_graders:never", {"test": [CHOSEN]})
+    grade_by("auto", {"test": [WORDS]})
+    grade_by("auto", {"test": [CHOSEN, FREE]}, where="evaluation.also, mine: ")
     said = [record.getMessage() for record in caplog.records]
     assert said[0].startswith("free answers are graded by math_verify ")
     assert said[0].endswith(" (dataset.grader=auto)")

@@ -40,7 +40,9 @@ def tables_of(*questions: Question) -> ReportTables:
 
 
 def test_both_verdicts_are_in_the_table_on_the_page_and_in_the_count() -> None:
-    tables = tables_of(*set_grader([INTERVAL, WORDS, CHOSEN], "math_verify 0.9 1.1"))
+    tables = tables_of(
+        *(set_grader(each, "math_verify 0.9 1.1") for each in (INTERVAL, WORDS, CHOSEN))
+    )
     rows = [(row["correct"], row["rules_correct"]) for row in prediction_rows(tables)]
     by_answer, by_rationale = rows[:3], rows[3:]
     assert by_answer == [(False, True), (True, None), (True, None)]
@@ -58,7 +60,9 @@ def test_both_verdicts_are_in_the_table_on_the_page_and_in_the_count() -> None:
 
 
 def test_a_reply_that_routing_takes_is_counted_once() -> None:
-    tables = tables_of(*set_grader([INTERVAL, WORDS, CHOSEN], "math_verify 0.9 1.1"))
+    tables = tables_of(
+        *(set_grader(each, "math_verify 0.9 1.1") for each in (INTERVAL, WORDS, CHOSEN))
+    )
     routed = {("base", Mode.routed): tables.predictions["base", Mode.rationale]}
     again = replace(tables, predictions={**tables.predictions, **routed})
     assert find_grading(again) == find_grading(tables)

@@ -88,6 +88,28 @@ def test_old_words_of_a_run_that_has_ended(
     check(read_run_config(tmp_path), capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("kind", deprecated.FORMER_KINDS["dataset"])
+def test_a_kind_that_became_an_option_of_another_is_to_be_composed_anew(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = f"dataset.kind={kind} is of an earlier version, .*; compose dataset={kind} anew$"
+    saved = OmegaConf.create({"dataset": {"kind": kind, "name": kind, "path": None}})
+    (tmp_path / ".hydra").mkdir()
+    OmegaConf.save(saved, tmp_path / ".hydra/config.yaml")
+    with pytest.raises(UserError, match=f"^the config of the run in .* cannot be read: {line}"):
+        read_run_config(tmp_path)
+    own = tmp_path / "caft/dataset/mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(f"defaults: [/schema/dataset/{kind}@_here_, _self_]\nkind: {kind}\nname: mine\n")
+    monkeypatch.chdir(tmp_path)
+    for words in (["dataset=mine"], [f"dataset.kind={kind}"]):
+        with pytest.raises(UserError, match=f"^{line}"):
+            compose(words)
+    with pytest.raises(UserError, match=f"^evaluation.also, old: {line}"):
+        compose([f"evaluation.also=[{{kind: {kind}, name: old}}]"])
+    assert compose([f"dataset={kind}"]).dataset.kind == "hub"
+
+
 def test_values_of_a_sweep_and_words_that_only_begin_alike() -> None:
     assert type_overrides(["tuning.schedule=steady", "tuning.schedule=linear"]) == [
         "tuning.schedule=constant",

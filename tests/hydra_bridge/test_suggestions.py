@@ -45,8 +45,8 @@ def test_a_name_is_taken_where_it_is_used(owner: str, key: str, hint: str) -> No
 
 def test_a_name_of_the_chosen_option_goes_before_those_of_others() -> None:
     hint = suggest_setting("dataset", "path", ("name", "train_path", "test_path"))
-    assert hint.startswith("; did you mean dataset.train_path? dataset of kind mmlu_pro or")
-    assert suggest_setting("dataset", "path", ("name",)).startswith("; dataset of kind mmlu_pro")
+    assert hint.startswith("; did you mean dataset.train_path? dataset of kind hub has it")
+    assert suggest_setting("dataset", "path", ("name",)).startswith("; dataset of kind hub")
     named = suggest_option("model", "mine/tiny")
     assert "a folder, as model.path=mine/tiny model.name=tiny, or" in named
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from caft.data.config import ArithmeticConfig, DatasetConfig, HubConfig, MmluProConfig
+from caft.data.config import ArithmeticConfig, DatasetConfig, HubConfig
 from caft.models.config import TinyModelConfig
 from caft.models.encoding import render_prompt
 from caft.models.sources.locate import locate_model
@@ -139,13 +139,12 @@ def test_full_weights_have_no_shape(student: Student) -> None:
 
 
 def test_a_revision_is_claimed_of_the_hubs_data_only(student: Student) -> None:
-    for kind in (MmluProConfig, partial(HubConfig, id="TIGER-Lab/MMLU-Pro")):
-        told = describe(student, dataset=kind(name="any", revision="b189"))
-        assert (told.dataset_id, told.dataset_revision) == ("TIGER-Lab/MMLU-Pro", "b189")
-        told = describe(student, dataset=kind(name="any", path="a/copy"))
+    hub = partial(HubConfig, name="any", id="TIGER-Lab/MMLU-Pro", revision="b189")
+    told = describe(student, dataset=hub())
+    assert (told.dataset_id, told.dataset_revision) == ("TIGER-Lab/MMLU-Pro", "b189")
+    for dataset in (hub(path="a/copy"), ArithmeticConfig(name="a")):
+        told = describe(student, dataset=dataset)
         assert (told.dataset_id, told.dataset_revision) == (None, None)
-    told = describe(student, dataset=ArithmeticConfig(name="a"))
-    assert (told.dataset_id, told.dataset_revision) == (None, None)
 
 
 def test_weights_of_another_form_do_not_stay_beside_those_that_are_delivered(

@@ -17,15 +17,11 @@ from collections.abc import Callable
 
 from caft.data.arithmetic import load_arithmetic
 from caft.data.checks import check_questions
-from caft.data.config import DatasetConfig, HubConfig, HubDatasetConfig, LocalConfig
-from caft.data.gsm8k import load_gsm8k
+from caft.data.config import DatasetConfig, HubConfig, LocalConfig
 from caft.data.gsm_symbolic import load_gsm_symbolic
-from caft.data.hub import NotHereError
-from caft.data.hub_table import load_hub
+from caft.data.hub import NotHereError, load_hub
 from caft.data.local import load_local, read_published_scores
-from caft.data.medmcqa import load_medmcqa
 from caft.data.mixed import load_mixed
-from caft.data.mmlu_pro import load_mmlu_pro
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 
@@ -33,13 +29,10 @@ __all__ = ["NotHereError", "QuestionSplits", "load_questions", "published_scores
 
 SOURCES: dict[str, Callable[..., QuestionSplits]] = {
     "arithmetic": load_arithmetic,
-    "gsm8k": load_gsm8k,
     "gsm_symbolic": load_gsm_symbolic,
     "hub": load_hub,
     "local": load_local,
-    "medmcqa": load_medmcqa,
     "mixed": load_mixed,
-    "mmlu_pro": load_mmlu_pro,
 }
 """The reader of each kind of dataset."""
 
@@ -52,8 +45,7 @@ def load_questions(config: DatasetConfig, *, fetch: bool = True) -> QuestionSpli
     if config.kind not in SOURCES:
         raise UserError(f"dataset.kind is {config.kind!r}; give one of {', '.join(SOURCES)}")
     load = SOURCES[config.kind]
-    published = isinstance(config, HubConfig | HubDatasetConfig)
-    read = load(config, fetch=fetch) if published else load(config)
+    read = load(config, fetch=fetch) if isinstance(config, HubConfig) else load(config)
     return check_questions(read, config)
 
 

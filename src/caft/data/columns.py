@@ -9,13 +9,13 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, compress
+from itertools import chain, compress, product
 
 from caft.data.cells import as_text, find_rule, is_missing, is_number, show
 from caft.data.config import AnswerForm, ColumnsConfig
 from caft.data.files import Row, Table, refuse_missing_columns
-from caft.data.gold import choose_form, describe_missed, find_gold
-from caft.data.row_errors import read_each
+from caft.data.gold import BASES, FORMS, choose_form, describe_missed, find_gold
+from caft.data.row_errors import read_each, refuse_mistakes
 from caft.data.shapes import parse_literal
 from caft.errors import UserError, count_of
 from caft.packed import pack
@@ -38,7 +38,7 @@ class Reading:
     """How the columns of a set of files are read.
 
     A `first_index` of None is decided from all rows. `refuse_equal` refuses questions in which
-    another option equals the gold one.
+    another option equals the gold one. `rationale_prefix` is no part of a solution.
     """
 
     columns: ColumnsConfig
@@ -46,6 +46,7 @@ class Reading:
     answer_form: AnswerForm = AnswerForm.auto
     first_index: int | None = None
     refuse_equal: bool = True
+    rationale_prefix: str = ""
 
     @property
     def options(self) -> Sequence[str]:
@@ -80,7 +81,45 @@ def settle(tables: Mapping[str, Table], reading: Reading, *, quiet: bool = False
         refuse_missing_columns(table, name_columns(reading.columns), _advise(table, reading))
     _refuse_contradictions(reading)
     rows = chain.from_iterable(table.rows for table in tables.values())
-    return _decide_form(reading, rows, quiet=quiet)
+    decided = _decide_form(reading, rows, quiet=quiet)
+    if reading.columns.second_answer:
+        for table in tables.values():
+            _refuse_disagreement(table, decided)
+    return decided
+
+
+def _refuse_disagreement(table: Table, reading: Reading) -> None:
+    """UserError for rows whose second answer is another one, in the form in which most agree."""
+    columns = replace(reading.columns, answer=str(reading.columns.second_answer))
+    wrong: Sequence[Row] = table.rows
+    for form, base in product(FORMS if reading.options else (AnswerForm.text,), BASES):
+        second = replace(reading, columns=columns, answer_form=form, first_index=base)
+        disagreeing = [row for row in table.rows if _disagrees(row, reading, second)]
+        wrong = min(wrong, disagreeing, key=len)
+        if not wrong:
+            return
+    names = (reading.columns.answer, columns.answer)
+    told = (
+        f"{row.origin}: column "
+        + " and ".join(f"{name!r} says {show(row.values.get(name))}" for name in names)
+        + ", which are different answers"
+        for row in wrong
+    )
+    advice = "correct them, or set dataset.columns.second_answer=null"
+    refuse_mistakes([*told], advice)
+
+
+def _disagrees(row: Row, reading: Reading, second: Reading) -> bool:
+    """Whether a row has two answers. One that is no question is left to be read as such."""
+    try:
+        choices = _read_options(row, reading.options) if reading.options else reading.answer_set
+        gold = _read_gold(row, reading, choices)
+    except UserError:
+        return False
+    try:
+        return _read_gold(row, second, choices) != gold
+    except UserError:
+        return True
 
 
 def keep_readable(table: Table, reading: Reading) -> Table:
@@ -136,7 +175,7 @@ def _read_question(row: Row, reading: Reading) -> Question:
     options = _read_options(row, reading.options) if reading.options else ()
     answer_set = () if reading.options else reading.answer_set
     subject = sys.intern(_read_text(row, columns.subject))
-    rationale = _read_text(row, columns.rationale) or None
+    rationale = _read_text(row, columns.rationale).removeprefix(reading.rationale_prefix).strip()
     gold_index, gold_text = _read_gold(row, reading, options or answer_set)
     content = [text, *options, str(gold_index), gold_text]
     return Question(
@@ -147,7 +186,7 @@ def _read_question(row: Row, reading: Reading) -> Question:
         gold_index=gold_index,
         gold_text=gold_text,
         subject=subject,
-        rationale=rationale,
+        rationale=rationale or None,
         origin=row.origin,
     )
 
@@ -286,7 +325,7 @@ def _advise(table: Table, reading: Reading) -> dict[str, str]:
 
 def name_columns(columns: ColumnsConfig) -> dict[str, str]:
     """The columns that a config names, by their config keys."""
-    keys = ("id", "question", "context", "answer", "subject", "rationale")
+    keys = ("id", "question", "context", "answer", "second_answer", "subject", "rationale")
     named = {f"dataset.columns.{key}": getattr(columns, key) for key in keys}
     options = columns.options or ()
     for place, name in enumerate(options, start=1):

@@ -133,8 +133,9 @@ class ColumnsConfig:
 
     `options` names one column with a list (or a JSON list as text), or several columns with one
     option each, such as `[A, B, C, D]` or `A,B,C,D`; a row with empty cells at the end has fewer
-    options. `context` is a passage that stands before the question. Without an `id` column, ids
-    are made of the content.
+    options. `context` is a passage that stands before the question. `second_answer` has the gold
+    answer once more, in any form, and must say the same. Without an `id` column, ids are made of
+    the content.
     """
 
     id: Text | None = None
@@ -142,6 +143,7 @@ class ColumnsConfig:
     context: Text | None = None
     options: list[str] | None = field(default_factory=lambda: ["options"])
     answer: Text = "answer"
+    second_answer: Text | None = None
     subject: Text | None = None
     rationale: Text | None = None
 
@@ -157,13 +159,15 @@ class MappedConfig(DatasetConfig):
 
     `first_index` is the number of the first option if answers are indices; None is decided from
     all rows, or refused if they do not show it. `answer_set` lists the allowed answers of
-    questions without options; empty is free text.
+    questions without options; empty is free text. `rationale_prefix` is left out where a worked
+    solution begins with it.
     """
 
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     answer_set: list[str] = field(default_factory=list)
     answer_form: AnswerForm = AnswerForm.auto
     first_index: Annotated[int, Range(0, 1)] | None = None
+    rationale_prefix: Text | None = None
 
     def __post_init__(self) -> None:
         DatasetConfig.__post_init__(self)
@@ -194,7 +198,8 @@ class HubConfig(MappedConfig):
 
     `subset` is what the hub calls a subset or config. Splits without a name of their own are drawn
     from `train_split`. `path` is a copy: a folder with the hub's files, or one file of rows, for
-    which `validation_split` and `test_split` must be null.
+    which `validation_split` and `test_split` must be null. A copy without the `shots_split` has its
+    shots drawn, too.
     Published rows repeat a few questions; the first of each is kept.
     """
 
@@ -207,48 +212,4 @@ class HubConfig(MappedConfig):
     train_split: Text = "train"
     validation_split: Text | None = None
     test_split: Text | None = None
-
-
-@dataclass(kw_only=True, slots=True)
-class HubDatasetConfig(DatasetConfig):
-    """A published dataset, from the hub at a pinned revision or from the copy at `path`.
-
-    `path` is a folder with the hub's files, or one file of rows. Published rows repeat a few
-    questions; the first of each is kept.
-    """
-
-    duplicates: Duplicates = Duplicates.first
-    id: Text
-    revision: Text
-    path: Text | None = None
-
-
-@dataclass(kw_only=True, slots=True)
-class MmluProConfig(HubDatasetConfig):
-    """MMLU-Pro: 12,032 questions in 14 categories, 3 to 10 options."""
-
-    kind: str = "mmlu_pro"
-    id: Text = "TIGER-Lab/MMLU-Pro"
-    revision: Text = "b189ec765aa7ed75c8acfea42df31fdae71f97be"
-
-
-@dataclass(kw_only=True, slots=True)
-class MedmcqaConfig(HubDatasetConfig):
-    """MedMCQA: 182,822 training and 4,183 validation questions with 4 options.
-
-    The original files count options from 1, some copies from 0: see `LocalConfig.first_index`.
-    """
-
-    kind: str = "medmcqa"
-    id: Text = "openlifescienceai/medmcqa"
-    revision: Text = "91c6572c454088bf71b679ad90aa8dffcd0d5868"
-    first_index: Annotated[int, Range(0, 1)] | None = None
-
-
-@dataclass(kw_only=True, slots=True)
-class Gsm8kConfig(HubDatasetConfig):
-    """GSM8K: 7,473 training and 1,319 test problems; answers are numbers."""
-
-    kind: str = "gsm8k"
-    id: Text = "openai/gsm8k"
-    revision: Text = "cc7b047b6e5bb11b4f1af84efc572db110a51b3c"
+    shots_split: Text | None = None

@@ -110,6 +110,8 @@ def describe_missed(
     if form is AnswerForm.letter:
         return f"{given}; read as letter, it may be A to {string.ascii_uppercase[len(options) - 1]}"
     if form is AnswerForm.index:
+        if as_whole_number(answer) == _NO_ANSWER:
+            return f"{given}; -1 stands for no answer, as in hidden test rows: give others"
         last = first_index + len(options) - 1
         return f"{given}; read as index, it may be {first_index} to {last} (dataset.first_index)"
     text = as_text(answer) or ""
@@ -119,6 +121,9 @@ def describe_missed(
     hint = f"; did you mean {show(near[0])}?" if near else ""
     return f"{given}; read as text, it must be one of them word by word{hint}"
 
+
+_NO_ANSWER = -1
+"""How the hub's datasets write it."""
 
 _COMPARED = 200
 """Characters that are compared to find a similar option: the search is quadratic in them."""

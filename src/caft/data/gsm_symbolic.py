@@ -12,11 +12,10 @@ from importlib.util import find_spec
 from itertools import islice
 
 from caft.data.columns import Reading, read_questions
-from caft.data.config import GsmSymbolicConfig
+from caft.data.config import ColumnsConfig, GsmSymbolicConfig
 from caft.data.dedup import fold
 from caft.data.files import Row, Table
-from caft.data.gsm8k import COLUMNS, separate_answer
-from caft.data.row_errors import read_each
+from caft.data.shapes import split_numbers
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError, count_of
 from caft.program import install_hint
@@ -46,15 +45,15 @@ def load_gsm_symbolic(config: GsmSymbolicConfig) -> QuestionSplits:
     }
     name = f"reasoning-gym {version('reasoning-gym')}"
     rows = _draw(sum(sizes.values()), config.seed, name)
-    columns = ("question", "number", "solution")
     dealt = {split: tuple(islice(rows, size)) for split, size in sizes.items() if size}
-    tables = {split: Table(name, columns, rows) for split, rows in dealt.items()}
-    read = read_questions(tables, Reading(columns=COLUMNS))
+    tables = {split: Table(name, ("question", "answer"), rows) for split, rows in dealt.items()}
+    columns = ColumnsConfig(options=None, rationale="rationale")
+    read = read_questions(split_numbers(tables, columns.answer), Reading(columns=columns))
     return QuestionSplits(**read, removed={}, sources={})
 
 
 def _draw(wanted: int, seed: int, name: str) -> Iterator[Row]:
-    """So many different rows with `number` and `solution`."""
+    """So many different rows with a `question` and its `answer`, which is solution and number."""
     from reasoning_gym import create_dataset
 
     # Of 2,000 items, 7 were repeats.
@@ -66,7 +65,7 @@ def _draw(wanted: int, seed: int, name: str) -> Iterator[Row]:
         values = {"question": text, "answer": item["metadata"]["answer_cot"]}
         rows.setdefault(fold(text), Row(f"{name}, item {place}", values))
         if len(rows) == wanted:
-            return iter(read_each(rows.values(), separate_answer))
+            return iter(rows.values())
     raise UserError(
         f"dataset.train, validation, test and dataset.prompt.shots ask for {wanted} questions, but "
         f"{name} made only {count_of(len(rows), 'different one')}; ask for fewer"

@@ -1,47 +1,53 @@
-"""Files of a published dataset: from the hub at a pinned revision, or from a copy on this disk."""
+"""Datasets of the hub: downloaded, in its cache, or a copy of their files on this disk."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from operator import eq
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from caft.data.config import HubDatasetConfig
-from caft.data.files import Table, read_table, refuse_missing_columns
-from caft.data.hub_files import are_complete, is_part, said_counts
+from caft.data.config import HubConfig
+from caft.data.files import READERS, Table, read_table
+from caft.data.hub_files import are_complete, choose_files, said_counts
+from caft.data.local import read_mapped
+from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 from caft.hub_refusals import Repository, explain_refusal, refusal_types
 from caft.packed import join
 
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import DatasetInfo
+
 SECONDS_TO_ANSWER = 4.0
+_CONVERTED = "refs/convert/parquet"
+"""The branch on which the hub keeps a dataset as parquet files, whatever its own format is."""
 
 
 class NotHereError(UserError):
     """The files are not on this machine, and nothing may be downloaded."""
 
 
-def read_published(
-    config: HubDatasetConfig, files: Mapping[str, str], columns: Sequence[str], *, fetch: bool
-) -> dict[str, Table]:
-    """The rows of each split; `files` maps splits to paths on the hub, the needed one first.
+def load_hub(config: HubConfig, *, fetch: bool = True) -> QuestionSplits:
+    """All splits; those without a name of their own are drawn from the training split.
 
-    Raises UserError if the files cannot be read or lack one of `columns`, and NotHereError if they
-    would have to be downloaded and `fetch` is false.
+    Raises UserError if the files cannot be read or found, and NotHereError if they would have to
+    be downloaded and `fetch` is false.
     """
-    if config.path:
-        paths = locate_copy(config.path, files)
-    else:
-        downloaded = download_files(config, files, fetch=fetch)
-        paths = {split: [path] for split, path in downloaded.items()}
-    tables = {split: read_parts(own) for split, own in paths.items()}
-    for table in tables.values():
-        refuse_missing_columns(table, {f"{config.id}'s column {name}": name for name in columns})
-    return tables
+    if config.id is None:
+        raise UserError(
+            "dataset.id is not set; dataset=hub needs a dataset of the hub, such as "
+            "dataset.id=cais/mmlu dataset.subset=all"
+        )
+    files = _copied(config, config.path) if config.path else _published(config, fetch=fetch)
+    return read_mapped({split: _read_parts(paths) for split, paths in files.items()}, config)
 
 
-def read_parts(paths: Sequence[Path]) -> Table:
+def _read_parts(paths: Sequence[Path]) -> Table:
     """The parts of a split as one table."""
     tables = [read_table(str(path), "dataset.path") for path in paths]
     columns = dict.fromkeys(name for table in tables for name in table.columns)
@@ -49,28 +55,35 @@ def read_parts(paths: Sequence[Path]) -> Table:
     return replace(tables[0], columns=tuple(columns), rows=rows)
 
 
-def locate_copy(given: str, files: Mapping[str, str]) -> dict[str, list[Path]]:
-    """The files of a copy: a folder with the parts of each split, or one file for the first split.
+def _splits(config: HubConfig) -> dict[str, str]:
+    """The names that the dataset gives to our splits."""
+    names = {
+        "train": config.train_split,
+        "validation": config.validation_split,
+        "test": config.test_split,
+        "shots": config.shots_split,
+    }
+    return {split: name for split, name in names.items() if name is not None}
 
-    UserError where parts are missing, or where it is open which file is the split's.
-    """
-    path, needed = Path(given).expanduser(), next(iter(files))
+
+def _copied(config: HubConfig, given: str) -> dict[str, list[Path]]:
+    path = Path(given).expanduser()
     if not path.is_dir():
-        return {needed: [path]}
-    homes = sorted({str(Path(file).parent) for file in files.values()})
-    folders = [path, *(path / home for home in homes)]
-    found = {split: own for split in files if (own := _find_split(folders, split))}
-    if needed not in found:
-        raise UserError(
-            f"dataset.path={given} holds no {needed}-*.parquet, .jsonl or .csv, there or in "
-            f"{' or '.join(homes)}/; give the folder of a copy, or one file of its rows"
-        )
-    for split, own in found.items():
-        refuse_missing_parts(own, split, given)
-    return found
+        _refuse_other_splits(config, path)
+        return {"train": [path]}
+    if path.name == config.subset:
+        config = replace(config, subset=None)
+    files = _choose(config, _list_files(path))
+    if not files.get("shots"):
+        files.pop("shots", None)
+    _refuse_missing(config, files, f"dataset.path={given}")
+    paths = {split: [path / name for name in names] for split, names in files.items()}
+    for split, own in paths.items():
+        _refuse_missing_parts(own, split, given)
+    return paths
 
 
-def refuse_missing_parts(paths: Sequence[Path], split: str, given: str) -> None:
+def _refuse_missing_parts(paths: Sequence[Path], split: str, given: str) -> None:
     """UserError where the names of a copy's files say that there are more of them, or fewer."""
     names = [path.name for path in paths]
     if are_complete(names):
@@ -86,54 +99,144 @@ def refuse_missing_parts(paths: Sequence[Path], split: str, given: str) -> None:
     )
 
 
-def _find_split(folders: Sequence[Path], split: str) -> list[Path]:
-    """The file that is named after the split, else its parts, else the one file named like it."""
-    groups = [
-        sorted(folder.glob(f"{split}*.{ending}"))
-        for ending in ("parquet", "jsonl", "csv")
-        for folder in folders
-    ]
-    for fits in (eq, is_part):
-        for group in groups:
-            if found := [path for path in group if fits(path.stem, split)]:
-                return found
-    likely = next(filter(None, groups), [])
-    if len(likely) > 1:
+def _refuse_other_splits(config: HubConfig, path: Path) -> None:
+    named = [split for split in _splits(config) if split not in ("train", "shots")]
+    others = [f"dataset.{split}_split" for split in named]
+    if path.is_file() and others:
         raise UserError(
-            f"dataset.path={likely[0].parent} holds several files like {split!r}: "
-            f"{', '.join(path.name for path in likely[:8])}; name one {split}{likely[0].suffix}"
+            f"dataset.path={config.path} is one file, and {others[0]} names another; give a folder "
+            f"with both, or {' '.join(f'{name}=null' for name in others)}"
         )
-    return likely
 
 
-def download_files(
-    config: HubDatasetConfig, files: Mapping[str, str], *, fetch: bool = True
-) -> dict[str, Path]:
-    """The hub's files at the revision, from its cache or downloaded.
-
-    Raises NotHereError if they are not cached and `fetch` is false, and UserError within seconds
-    if the hub cannot be reached: it is first asked with a short timeout, because a download
-    retries for minutes.
-    """
-    from huggingface_hub import HfApi, hf_hub_download
-
-    cached = {split: _find_cached(config, file) for split, file in files.items()}
-    here = {split: path for split, path in cached.items() if path is not None}
-    if len(here) == len(files):
-        return here
+def _published(config: HubConfig, *, fetch: bool) -> dict[str, list[Path]]:
+    for revision in _revisions(config):
+        if (files := _find_cached(config, revision)) is not None:
+            return files
     if not fetch:
         raise NotHereError(f"download {config.id} at {config.revision}")
-    revision, kind = config.revision, "dataset"
-    with explained(config.id, revision):
-        HfApi().repo_info(config.id, repo_type=kind, revision=revision, timeout=SECONDS_TO_ANSWER)
-        return {
-            split: Path(hf_hub_download(config.id, file, repo_type=kind, revision=revision))
-            for split, file in files.items()
-        }
+    return _download(config)
+
+
+def _find_cached(config: HubConfig, revision: str) -> dict[str, list[Path]] | None:
+    """The files of each split, if the hub's cache has all of them.
+
+    Which they are says the listing that was kept when they were downloaded; where another tool did
+    that, the names of those that are there.
+    """
+    folder = _find_snapshot(config, revision, whole=False)
+    listed = _read_listing(folder) if folder else None
+    if listed is None:
+        folder = _find_snapshot(config, revision, whole=True)
+    if folder is None:
+        return None
+    files = _choose(config, _list_files(folder) if listed is None else listed)
+    paths = {split: [folder / name for name in names] for split, names in files.items()}
+    if listed is None:
+        whole = all(map(are_complete, files.values()))
+    else:
+        whole = all(own and all(path.is_file() for path in own) for own in paths.values())
+    return paths if whole else None
+
+
+def _revisions(config: HubConfig) -> tuple[str, ...]:
+    return (config.revision, _CONVERTED) if config.revision == "main" else (config.revision,)
+
+
+def _list_files(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+
+
+def _choose(config: HubConfig, names: Sequence[str]) -> dict[str, list[str]]:
+    return {
+        split: choose_files(names, name, config.subset) for split, name in _splits(config).items()
+    }
+
+
+def _refuse_missing(config: HubConfig, files: Mapping[str, Sequence[str]], where: str) -> None:
+    for split, names in files.items():
+        if not names:
+            subset = f" of the subset {config.subset!r}" if config.subset else ""
+            alone = " (null if the copy is of that one alone)" if config.path and subset else ""
+            drawn = f", or set dataset.{split}_split=null: they are drawn then"
+            raise UserError(
+                f"dataset.{split}_split is {_splits(config)[split]!r}, but {where} has no such "
+                f"file{subset} ({', '.join(sorted(READERS))}); correct it or dataset.subset"
+                f"{alone}{'' if split == 'train' else drawn}"
+            )
+
+
+def _find_snapshot(config: HubConfig, revision: str, *, whole: bool) -> Path | None:
+    """The folder in the hub's cache; if `whole`, none that the hub's own tool left half."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    assert config.id is not None
+    try:
+        return Path(
+            snapshot_download(
+                config.id,
+                repo_type="dataset",
+                revision=revision,
+                local_files_only=True,
+                allow_patterns=None if whole else [],
+            )
+        )
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+
+
+def _keep_listing(config: HubConfig, commit: str, names: Sequence[str]) -> None:
+    """Before the first file: a download that ends early is then known to be unfinished."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    assert config.id is not None
+    home = repo_folder_name(repo_id=config.id, repo_type="dataset")
+    path = _listing_path(Path(constants.HF_HUB_CACHE) / home, commit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(sorted(names)), encoding="utf-8")
+    part.replace(path)
+
+
+def _read_listing(snapshot: Path) -> list[str] | None:
+    path = _listing_path(snapshot.parent.parent, snapshot.name)
+    try:
+        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError):
+        return None
+
+
+def _listing_path(home: Path, commit: str) -> Path:
+    return home / "caft" / f"{commit}.json"
+
+
+def _download(config: HubConfig) -> dict[str, list[Path]]:
+    from huggingface_hub import hf_hub_download
+
+    assert config.id is not None
+    files: dict[str, list[str]] = {}
+    for revision in _revisions(config):
+        with _explained(config.id, revision):
+            info = _ask_hub(config, revision)
+        if info is None:
+            break
+        listed = [each.rfilename for each in info.siblings or ()]
+        files = _choose(config, listed)
+        if all(files.values()):
+            get = partial(hf_hub_download, config.id, repo_type="dataset", revision=revision)
+            with _explained(config.id, revision):
+                _keep_listing(config, str(info.sha), listed)
+                return {
+                    split: [Path(get(name)) for name in names] for split, names in files.items()
+                }
+    _refuse_missing(config, files, config.id)
+    raise AssertionError("some split has no file")
 
 
 @contextmanager
-def explained(name: str, revision: str) -> Iterator[None]:
+def _explained(name: str, revision: str) -> Iterator[None]:
     """A refusal of the hub becomes a UserError that says what to do."""
     try:
         yield
@@ -142,9 +245,15 @@ def explained(name: str, revision: str) -> Iterator[None]:
         raise explain_refusal(asked, error) from error
 
 
-def _find_cached(config: HubDatasetConfig, file: str) -> Path | None:
-    # hf_hub_download with local_files_only asks the hub for a list of files first; this does not.
-    from huggingface_hub import try_to_load_from_cache
+def _ask_hub(config: HubConfig, revision: str) -> DatasetInfo | None:
+    """The hub's entry; None where it has no `revision` and the config does not name that one."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
 
-    found = try_to_load_from_cache(config.id, file, repo_type="dataset", revision=config.revision)
-    return Path(found) if isinstance(found, str) else None
+    assert config.id is not None
+    try:
+        return HfApi().dataset_info(config.id, revision=revision, timeout=SECONDS_TO_ANSWER)
+    except RevisionNotFoundError:
+        if revision == config.revision:
+            raise
+        return None

@@ -18,9 +18,9 @@ from caft.data.columns import (
 from caft.data.config import AnswerForm, ColumnsConfig, HubConfig, LocalConfig, MappedConfig
 from caft.data.dedup import divide, take_test
 from caft.data.files import READERS, Row, Table, adopt_names, read_table, refuse_missing_columns
-from caft.data.gsm8k import FINAL_NUMBER
 from caft.data.recognise import Recognised, recognise
 from caft.data.row_errors import read_each, refuse_mistakes
+from caft.data.shapes import FINAL_NUMBER
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 from caft.packed import pack, values_of
@@ -61,7 +61,7 @@ def read_mapped(
         unread = sum(len(read.tables[split].rows) - len(tables[split].rows) for split in tables)
     questions, columns, sources = read_questions(tables, reading), read.columns, read.sources
     del tables, read  # the rows are read, and need as much memory as the questions
-    _refuse_solutions([*questions.values()], config, columns, sources["answer"])
+    _refuse_solutions([*questions.values()], columns, sources["answer"])
     answer = f"{sources['answer']}, as {_describe_form(reading)}"
     splits = divide_rows(config, **questions)
     removed = {**splits.removed, **({"rows that are no question": unread} if unread else {})}
@@ -91,11 +91,12 @@ def _reading(config: MappedConfig, columns: ColumnsConfig) -> Reading:
         answer_form=config.answer_form,
         first_index=config.first_index,
         refuse_equal=isinstance(config, LocalConfig),
+        rationale_prefix=config.rationale_prefix or "",
     )
 
 
 def _refuse_solutions(
-    parts: Sequence[Sequence[Question]], config: MappedConfig, columns: ColumnsConfig, source: str
+    parts: Sequence[Sequence[Question]], columns: ColumnsConfig, source: str
 ) -> None:
     """UserError if gold answers are worked solutions, which no reply can equal.
 
@@ -114,8 +115,8 @@ def _refuse_solutions(
         told = f"the reply ({source})"
         advice = (f"end every reply of the file so, or {each}" for each in (boxed, number, marked))
         boxed, number, marked = advice
-    elif isinstance(config, LocalConfig) and (columns.question, source) == ("question", "answer"):
-        number = f"dataset=gsm8k reads them, with dataset.path={config.train_path}"
+    elif columns.rationale is None:
+        number = f"end every answer so, or {number}"
     _refuse_most(golds, _BOX_IN_PROSE, told, "with the answer in \\boxed{}", boxed)
     _refuse_most(golds, FINAL_NUMBER, told, "that end in '#### NUMBER'", number)
     _refuse_most(golds, _MARKED_IN_PROSE, told, "with the answer in [[ ]]", marked)
@@ -147,9 +148,11 @@ def _refuse_most(
     for golds in parts:
         found = [question for question in golds if solved.search(question.gold_text)]
         if 2 * len(found) > len(golds):
+            others = (gold for gold in golds if not solved.search(gold.gold_text))
+            other = next((f" (not {gold.origin})" for gold in others), "")
             raise UserError(
                 f"{found[0].origin}: {told} holds whole worked solutions {form}, in "
-                f"{len(found)} of {len(golds)} rows; {advice}"
+                f"{len(found)} of {len(golds)} rows{other}; {advice}"
             )
 
 

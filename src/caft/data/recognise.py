@@ -23,6 +23,7 @@ from caft.data.shapes import (
     flatten_conversations,
     join_instructions,
     list_options,
+    split_numbers,
 )
 from caft.errors import UserError
 from caft.packed import pack, values_of
@@ -84,7 +85,14 @@ def recognise(tables: Mapping[str, Table], config: MappedConfig) -> Recognised:
         rewritten = {
             split: list_options(table, name, found.answer) for split, table in rewritten.items()
         }
-    return Recognised(rewritten, found, _describe(found, shape))
+    sources = _describe(found, shape)
+    if not (found.options or found.rationale):
+        apart = split_numbers(rewritten, found.answer)
+        if apart is not rewritten:
+            found = replace(found, rationale="rationale")
+            sources["rationale"] = f"{found.answer}, before ####"
+        rewritten = apart
+    return Recognised(rewritten, found, sources)
 
 
 def _rewrite(

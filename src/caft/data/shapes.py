@@ -36,6 +36,8 @@ _ENDINGS = (
     re.compile(r"\[\[(?P<answer>[^\[\]]+)\]\][\s.*]*$"),
     re.compile(r"\\boxed\{(?P<answer>[^{}]+)\}[\s.$]*$"),
 )
+FINAL_NUMBER = re.compile(r"####\s*(-?[\d,]*\.?\d+)\s*$")
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
 _ARRAY = re.compile(r"array\((\[.*?\])(?:,\s*dtype=\w+)?\)", re.DOTALL)
 _NO_COMMA = re.compile(r"""['"]\s+['"]""")
 
@@ -112,19 +114,41 @@ def join_instructions(tables: Mapping[str, Table], names: Sequence[str]) -> dict
     return _split_solutions({k: _add(v, [*map(write, v.rows)]) for k, v in tables.items()})
 
 
-def _split_solutions(tables: dict[str, Table]) -> dict[str, Table]:
-    """Replies of a table become a rationale and an answer if all of them mark it in one way.
+def split_numbers(tables: Mapping[str, Table], answer: str) -> Mapping[str, Table]:
+    """The tables with rationale and number apart where all answers of a table are as GSM8K's.
 
-    A rationale that some tables have is missing in the others, whose replies may be bare answers.
+    That is a worked solution, with calculator marks (<<3*400=1200>>), and then `#### 1,200`. The
+    same object if none is.
     """
-    split = {name: _split_table(table) for name, table in tables.items()}
-    if not any("rationale" in table.columns for table in split.values()):
-        return split
+    made = {name: _split_numbers(table, answer) for name, table in tables.items()}
+    return tables if all(made[name] is tables[name] for name in tables) else _share(made)
+
+
+def _split_numbers(table: Table, answer: str) -> Table:
+    if not all(FINAL_NUMBER.search(str(cell)) for cell in values_of(table.rows, "values", answer)):
+        return table
+    parts = [FINAL_NUMBER.split(str(row.values[answer])) for row in table.rows]
+    split = [
+        {answer: number.replace(",", ""), "rationale": _CALCULATOR.sub("", solution).strip()}
+        for solution, number, _ in parts
+    ]
+    return _add(table, split)
+
+
+def _split_solutions(tables: dict[str, Table]) -> dict[str, Table]:
+    """Replies of a table become a rationale and an answer if all of them mark it in one way."""
+    return _share({name: _split_table(table) for name, table in tables.items()})
+
+
+def _share(tables: dict[str, Table]) -> dict[str, Table]:
+    """A rationale that some tables have is missing in the others, which may have bare answers."""
+    if not any("rationale" in table.columns for table in tables.values()):
+        return tables
     return {
         name: table
         if "rationale" in table.columns
         else _add(table, [{"rationale": None} for _ in table.rows])
-        for name, table in split.items()
+        for name, table in tables.items()
     }
 
 

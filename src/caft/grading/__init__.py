@@ -3,7 +3,7 @@
 Answers that are chosen from a list are compared as they are read, and no grader changes that.
 """
 
-from caft.grading.choose import RULES, choose_grader, grade_by, set_grader, try_grader
+from caft.grading.choose import RULES, choose_grader, grade_by, set_grader
 from caft.grading.judge import agreement_of, is_right, rules_differ
 
 __all__ = [
@@ -14,5 +14,4 @@ __all__ = [
     "is_right",
     "rules_differ",
     "set_grader",
-    "try_grader",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -12,6 +12,7 @@ from caft.errors import UserError, did_you_mean
 from caft.grading.judge import MATH_VERIFY, ask_own
 from caft.grading.mathematics import may_be_mathematics
 from caft.grading.own import is_own, load_own, version_of
+from caft.packed import pack, values_of
 from caft.program import install_hint
 from caft.records import Question
 
@@ -41,30 +42,34 @@ def choose_grader(name: str) -> str:
     return "" if name == RULES else installed
 
 
-def set_grader(questions: Sequence[Question], grader: str) -> tuple[Question, ...]:
-    """The questions, with the grader at those whose answer it decides: free text alone.
+def set_grader(question: Question, grader: str) -> Question:
+    """The question, with the grader if its answer is one that it decides: free text alone.
 
     math-verify decides those whose gold answer may be mathematics, and words are left to our rules.
     """
-    return tuple(
-        replace(item, grader=grader) if grader and _decides(grader, item) else item
-        for item in questions
-    )
+    return replace(question, grader=grader) if grader and _decides(grader, question) else question
 
 
-def grade_by(asked: str, questions: Sequence[Question], where: str = "") -> tuple[Question, ...]:
-    """The questions, with the grader that `asked` means. UserError as both others."""
-    graded = set_grader(questions, choose_grader(asked))
-    try_grader(graded, asked, where)
+def grade_by(
+    asked: str, parts: Mapping[str, Sequence[Question]], where: str = ""
+) -> dict[str, Sequence[Question]]:
+    """The questions of each part, with the grader that `asked` means, which is said after `where`.
+
+    UserError as `choose_grader`, and if the user's own function refuses a gold answer as its own.
+    """
+    grader = choose_grader(asked)
+    graded = {
+        name: pack(set_grader(item, grader) for item in part)
+        if grader and None in values_of(part, "gold_index")
+        else part
+        for name, part in parts.items()
+    }
+    first = (item for part in graded.values() for item in part if item.grader)
+    _try_grader(next(first, None), asked, where)
     return graded
 
 
-def try_grader(questions: Sequence[Question], asked: str, where: str = "") -> None:
-    """Say who grades, after `where`.
-
-    UserError if the user's own function refuses a gold answer as its own.
-    """
-    graded = next((item for item in questions if item.grader), None)
+def _try_grader(graded: Question | None, asked: str, where: str) -> None:
     if graded is None:
         if asked not in (AUTO, RULES):
             effect = "has no effect: it decides no answer here"

@@ -27,6 +27,7 @@ from yaml import YAMLError
 from caft.dials import shown
 from caft.errors import UserError, did_you_mean
 from caft.hydra_bridge.config_loader import Loader
+from caft.hydra_bridge.deprecated import refuse_former_kind
 from caft.hydra_bridge.error_text import explain, explain_reference
 from caft.hydra_bridge.further import expand_further, type_further
 from caft.hydra_bridge.groups import OWN_CONFIGS, find_conf, list_options_of
@@ -136,7 +137,7 @@ def compose_overrides(
     try:
         composed: DictConfig = hydra.compose_config(name, list(overrides), mode)
         return composed
-    except OmegaConfBaseException:
+    except (OmegaConfBaseException, UserError):
         raise
     except OverflowError as error:  # OmegaConf's own, which names the setting in its second line
         named = re.search(r"full_key: (\S+)", str(error))
@@ -234,6 +235,7 @@ def _find_schema(group: str, composed: DictConfig) -> type:
     if group in ONE_KIND:
         return ONE_KIND[group]
     kinds, kind = KINDS[group], node.get("kind")
+    refuse_former_kind(group, kind)
     if kind not in kinds:
         raise UserError(
             f"{group}.kind is {shown(kind)!r}; there are {', '.join(kinds)}"

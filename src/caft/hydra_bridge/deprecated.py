@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from caft.errors import UserError
 from caft.signals import say
 
 
@@ -35,6 +36,9 @@ DEPRECATED: dict[str, Deprecated] = {
 """By the old word: a key (`group.old`, with all settings inside of it), or a value of a key that
 stays (`group.key=old`). What is written instead is of the same form and in the same group, since a
 file of one group cannot set another's."""
+
+FORMER_KINDS = {"dataset": ("gsm8k", "medmcqa", "mmlu_pro")}
+"""By group: kinds that are options of another kind. A config of then lacks settings of that one."""
 
 _told: set[str] = set()
 
@@ -69,7 +73,13 @@ def find_deprecated(key: str, value: str) -> tuple[str, Deprecated] | None:
 
 
 def rename_settings(config: DictConfig, package: str, path: str) -> None:
-    """Put today's names into what the file `path`.yaml has, whose keys are below `package`."""
+    """Put today's names into what the file `path`.yaml has, whose keys are below `package`.
+
+    UserError for a kind of an earlier version.
+    """
+    for group in FORMER_KINDS:
+        if place := _within(f"{group}.kind", package):
+            refuse_former_kind(group, OmegaConf.select(config, place))
     for old, change in DEPRECATED.items():
         key, _, value = old.partition("=")
         place = _within(key, package)
@@ -80,6 +90,15 @@ def rename_settings(config: DictConfig, package: str, path: str) -> None:
         name, _, renamed = change.instead.partition("=")
         if name:
             OmegaConf.update(config, _within(name, package), renamed or given[0], force_add=True)
+
+
+def refuse_former_kind(group: str, kind: object) -> None:
+    """UserError for a kind of an earlier version, which cannot be renamed alone."""
+    if kind in FORMER_KINDS.get(group, ()):
+        raise UserError(
+            f"{group}.kind={kind} is of an earlier version, whose configs lack some settings; "
+            f"compose {group}={kind} anew"
+        )
 
 
 def _within(key: str, package: str) -> str:

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from caft.data.further import naming_further
 from caft.dials import shown
 from caft.errors import UserError, did_you_mean
+from caft.hydra_bridge.deprecated import refuse_former_kind
 from caft.hydra_bridge.error_text import explain
 from caft.hydra_bridge.overrides import create_resolved
 from caft.run_config import KINDS
@@ -70,6 +71,7 @@ def type_further(tables: Sequence[Mapping[str, object]]) -> Iterator[DictConfig]
     """The typed config of each whole table, such as `expand_further` leaves."""
     for table in tables:
         kinds, kind = KINDS["dataset"], table.get("kind")
+        refuse_former_kind("dataset", kind)
         if kind not in kinds:
             raise UserError(f"kind is {shown(kind)!r}; give one of {', '.join(kinds)}")
         schema = OmegaConf.create({"dataset": OmegaConf.structured(kinds[str(kind)])})

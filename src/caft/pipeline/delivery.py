@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from caft.data.config import HubConfig, HubDatasetConfig
+from caft.data.config import HubConfig
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter, merge_adapter, save_tuned
 from caft.models.chat_template import pinned_date, reply_bridge, template_switches
 from caft.models.encoding import render_prompt, uses_chat_template
@@ -99,9 +99,7 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
         for name, wanted, thinking in _trained_prompts(config)
     }
     dataset = config.dataset
-    hub = None
-    if isinstance(dataset, HubConfig | HubDatasetConfig) and dataset.path is None:
-        hub = dataset
+    hub = dataset if isinstance(dataset, HubConfig) and dataset.path is None else None
     kinds, rank, alpha = _shape(tuned.tuned, config)
     template_date, template_bridge = describe_template(config, tuned)
     return Recipe(

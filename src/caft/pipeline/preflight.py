@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, islice
 
 from caft.data import QuestionSplits, load_questions
 from caft.data.checks import refuse_other_prompts
@@ -17,10 +16,10 @@ from caft.engines.open import check_engine
 from caft.errors import UserError, count_of
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
-from caft.grading import choose_grader, grade_by, is_right, set_grader, try_grader
+from caft.grading import choose_grader, grade_by, is_right
 from caft.models.encoding import uses_chat_template
 from caft.models.thinking_span import thinking_form_of
-from caft.packed import pack, values_of
+from caft.packed import values_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
 from caft.pipeline.entropy_gain import check_teacher_entropies, file_of, find_option_teacher
 from caft.pipeline.estimators import check_estimators, find_judge
@@ -144,21 +143,12 @@ def load_graded(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:
 
     UserError as `load_questions`, and for a grader that does not fit them.
     """
-    grader = choose_grader(config.grader)  # before anything is read
+    choose_grader(config.grader)  # before anything is read
     questions = load_questions(config, fetch=fetch)
-    graded = {name: pack(_grade_free(part, grader)) for name, part in questions.parts()}
-    first = (item for part in graded.values() for item in part if item.grader)
-    try_grader([*islice(first, 1)], config.grader)
+    graded = grade_by(config.grader, dict(questions.parts()))
     return replace(
         questions, train=graded["train"], validation=graded["validation"], test=graded["test"]
     )
-
-
-def _grade_free(questions: Sequence[Question], grader: str) -> Iterable[Question]:
-    """The questions, with the grader at those whose answer is free, if there are any."""
-    if not grader or None not in values_of(questions, "gold_index"):
-        return questions
-    return chain.from_iterable(set_grader([item], grader) for item in questions)
 
 
 def load_all_further(config: RunConfig, train: Sequence[Question]) -> list[FurtherSet]:
@@ -171,8 +161,8 @@ def _grade(further: FurtherSet) -> FurtherSet:
     name, asked = further.name, further.config.grader
     with naming_further(name):
         refuse_other_prompts(further.questions, further.config)
-        graded = grade_by(asked, further.questions, where=f"evaluation.also, {name}: ")
-    return replace(further, questions=graded)
+        graded = grade_by(asked, {"test": further.questions}, where=f"evaluation.also, {name}: ")
+    return replace(further, questions=graded["test"])
 
 
 def list_idle(config: RunConfig) -> Iterator[str]:
