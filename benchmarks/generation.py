@@ -60,7 +60,7 @@ from caft.kernels.memory import release_memory
 from caft.kernels.row_cache import RowCache
 from caft.kernels.token_steps import TokenSteps
 from caft.models.encoding import encode_prompt
-from caft.models.generation import generate_replies
+from caft.models.generation import stream_replies
 from caft.models.reply_rules import ReplyRules, has_ended
 from caft.records import Question
 from caft.store.measure import measured
@@ -308,8 +308,8 @@ def measure_agreement(
 
 def write_ours(model: Any, tokenizer: Any, part: Part, rows: int) -> list[list[int]]:
     """B: the tokens of every reply."""
-    replies = generate_replies(model, tokenizer, part.prompts, part.rules, rows=rows)
-    return [list(reply.ids) for reply in replies]
+    replies = dict(stream_replies(model, tokenizer, part.prompts, part.rules, rows=rows))
+    return [list(replies[place].ids) for place in range(len(part.prompts))]
 
 
 def write_plain(model: Any, tokenizer: Any, part: Part, size: int) -> list[list[int]]:

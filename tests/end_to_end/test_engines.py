@@ -13,11 +13,12 @@ import pytest
 from caft.engines import in_process
 from caft.engines import open as open_module
 from caft.models.config import Architecture, Dtype, HubModelConfig, TinyModelConfig
-from caft.models.generation import GeneratedReply, generate_replies
+from caft.models.generation import GeneratedReply
 from caft.models.reply_rules import ReplyRules
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from engines.fake_completions import FakeModelServer
+from replies import generate_replies
 from served_model import serve
 from thinking_families import FAMILIES
 

@@ -22,7 +22,15 @@ from caft.export.write import Exported, _count_classes, count_weighed
 from caft.models.config import Dtype, TinyModelConfig
 from caft.models.loading import _quantised, load_tokenizer
 from caft.records import Target
-from caft.tune.config import MethodConfig, Rescore, Schedule, Select, StageConfig, TuningConfig
+from caft.tune.config import (
+    Adapter,
+    MethodConfig,
+    Rescore,
+    Schedule,
+    Select,
+    StageConfig,
+    TuningConfig,
+)
 
 TOOLS = ("trl", "axolotl", "llama_factory", "ms_swift", "messages")
 # docs.axolotl.ai/docs/config-reference.html: the type of each key that is written.
@@ -257,9 +265,12 @@ def test_equal_weights_change_nothing_and_are_not_told() -> None:
         ({"epochs": 3}, {"select": Select.best}, ["keeps the last"]),
         ({"epochs": 3}, {"patience": 1}, ["keeps the last"]),
         ({"epochs": 1}, {"select": Select.best}, []),
+        ({}, {"adapter": Adapter.full, "weight_decay": 0.1}, ["leaves out biases and"]),
+        ({}, {"adapter": Adapter.full}, []),
+        ({}, {"weight_decay": 0.1}, []),  # adapters have neither
     ],
 )
-def test_epochs_that_a_tool_trains_otherwise_are_told(
+def test_what_a_tool_trains_otherwise_is_told(
     stage: dict[str, Any], tuning: dict[str, Any], told: list[str]
 ) -> None:
     stages = [StageConfig(targets={"easy": Target.answer}, **stage)]

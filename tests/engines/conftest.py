@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from caft.models.config import Architecture
-from caft.models.generation import generate_replies
 from caft.models.reply_rules import ReplyRules
 from caft.models.student import Student
+from replies import generate_replies
 
 
 @pytest.fixture(scope="session")

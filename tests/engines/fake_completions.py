@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from caft.models.generation import generate_replies
 from caft.models.reply_rules import ReplyRules
 from caft.models.student import Student
+from replies import generate_replies
 
 PLAIN = {"model", "prompt", "max_tokens", "temperature"}
 

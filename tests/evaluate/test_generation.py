@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from caft.errors import UserError
-from caft.models.generation import GeneratedReply, _Writer, generate_replies, stream_replies
+from caft.models.generation import GeneratedReply, _Writer, stream_replies
 from caft.models.reply_rules import ReplyRules, has_ended
 from caft.models.sampling import Sampling
 from caft.text.parsing import has_closed_marker
@@ -24,6 +24,7 @@ from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
 from caft.trainers.replies import ReplyModule, ReplyName, plan_replies
 from numerics import DTYPES, assert_greedy, in_float64
+from replies import generate_replies
 
 TOKENS = ("<pad>", "<end>", "<stop>", "a", "b", "c", "[[", "]]", "A", " ", "d", "e", "f", "g")
 SIZE = 32

@@ -19,7 +19,6 @@ from caft.errors import UserError
 from caft.evaluate.config import EvaluationConfig
 from caft.evaluate.stage import ReplyInputs
 from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.generation import generate_replies
 from caft.models.reply_rules import ReplyRules
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
@@ -31,6 +30,7 @@ from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
 from caft.trainers.config import TrainerConfig
 from numerics import in_float64
+from replies import generate_replies
 from thinking_families import FAMILIES, Family, make_thinking_tokenizer, tokenizer_with
 
 NAMES = [family.name for family in FAMILIES]

@@ -21,7 +21,6 @@ from caft.kernels.packing import Pack, compute_prefix, pack_groups, pack_rows, p
 from caft.kernels.rms_norm import fuse_rms_norms
 from caft.kernels.varlen import can_attend_at_once
 from caft.models.adapters import add_lora
-from caft.models.generation import generate_replies
 from caft.models.reply_rules import ReplyRules
 from caft.models.sampling import Draw, Sampling, draw_tokens
 from caft.records import Example, Target
@@ -31,6 +30,7 @@ from caft.tune.batches import EpochLoader
 from caft.tune.config import TuningConfig
 from caft.tune.module import TuningModule
 from numerics import DTYPES, Chain, Words, assert_as_exact, assert_greedy, chain_of, in_float64
+from replies import generate_replies
 
 pytestmark = [
     pytest.mark.numerics,

@@ -17,7 +17,6 @@ from transformers import Phi3Config, Phi3ForCausalLM
 
 from caft.kernels.packed_attention import packed_attention, run_alone
 from caft.kernels.rotary import find_switch, switch_of
-from caft.models.generation import generate_replies
 from caft.models.reply_rules import ReplyRules
 from caft.models.sampling import Sampling
 from caft.records import Example, Target
@@ -27,6 +26,7 @@ from caft.tune.batches import make_step
 from caft.tune.config import TuningConfig
 from caft.tune.module import TuningModule
 from caft.tune.validation import _grade_at_once
+from replies import generate_replies
 
 SWITCH = 64
 LENGTHS = (20, 25, 50, 60, 63, 64, 65, 66, 80, 100)

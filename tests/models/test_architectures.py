@@ -19,7 +19,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from caft.kernels.packed_attention import runs_alone
 from caft.models.config import Architecture, Dtype, HubModelConfig
-from caft.models.generation import generate_replies
 from caft.models.reply_rules import ReplyRules
 from caft.models.sources.locate import locate_model
 from caft.models.sources.tiny_tokenizers import make_tokenizer
@@ -35,6 +34,7 @@ from caft.tune.config import Adapter, TuningConfig
 from caft.tune.examples import TrainingPair
 from caft.tune.module import TuningModule
 from caft.tune.stage import TuneInputs, encode_rows, read_tuned
+from replies import generate_replies
 
 HEAD = {"head_dim": 8}
 WINDOW = {"sliding_window": 40}

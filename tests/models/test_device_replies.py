@@ -29,11 +29,11 @@ from caft.kernels.row_cache import RowCache
 from caft.kernels.token_steps import TokenSteps
 from caft.models import generation
 from caft.models import sampling as sampling_file
-from caft.models.generation import generate_replies
 from caft.models.reply_cache import _row_cache_does, make_cache
 from caft.models.reply_rules import ReplyRules
 from caft.models.sampling import Draw, Sampling, draw_tokens
 from numerics import Words
+from replies import generate_replies
 
 pytestmark = pytest.mark.numerics
 ENDS = tuple(range(5, 13))

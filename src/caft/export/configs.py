@@ -250,6 +250,8 @@ def list_differences(name: str, method: MethodConfig, tuning: TuningConfig) -> I
     if tuning.loss is not Loss.ce:
         loss = tuning.loss.value
         yield f"the run's loss is {loss}; the config for {name} has plain cross-entropy (ce)"
+    if tuning.adapter is Adapter.full and tuning.weight_decay:
+        yield f"the run decays every weight; {name} leaves out biases and the weights of norms"
     stages = range(len(method.stages))
     by_epoch = any(method.part(number).epochs > 1 for number in stages)
     if by_epoch and (tuning.warmup_steps or tuning.schedule is not Schedule.constant):

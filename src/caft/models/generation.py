@@ -60,24 +60,6 @@ class GeneratedReply(NamedTuple):
         return len(self.ids)
 
 
-def generate_replies(
-    model: CausalLM,
-    tokenizer: Tokenizer,
-    prompts: Sequence[Sequence[int]],
-    rules: ReplyRules,
-    *,
-    rows: int = 128,
-    names: Sequence[str] = (),
-    samples: Sequence[int] = (),
-) -> list[GeneratedReply]:
-    """Replies in the order of the prompts; see `stream_replies`."""
-    stream = stream_replies(
-        model, tokenizer, prompts, rules, rows=rows, names=names, samples=samples
-    )
-    replies = dict(stream)
-    return [replies[place] for place in range(len(prompts))]
-
-
 @torch.inference_mode()
 def stream_replies(
     model: CausalLM,
