@@ -176,6 +176,21 @@ REFUSED = {
     "a setting without =": ("until", "cannot read 'until'; write until=VALUE, without spaces\n"),
     "a flag": ("--until", "settings have no dashes: until=VALUE\n"),
     "a flag with a value": ("-dataset=text", "settings have no dashes: dataset=text\n"),
+    "a flag of two words": ("--dry-run", "settings have no dashes: dry_run=true\n"),
+    "a flag before its value": (["--seed", "1"], "settings have no dashes: seed=1\n"),
+    "a flag before another setting": (["--seed", "a=1"], "settings have no dashes: seed=VALUE\n"),
+    "a flag of other tools": (
+        "--learning-rate=1e-4",
+        "no flag --learning-rate, and settings have no dashes; did you mean tuning.learning_rate?",
+    ),
+    "a setting for what needs none": (
+        "resume=true",
+        "no setting resume; nothing is to be set: the same command goes on",
+    ),
+    "an option alone": (["seed=1", "sft"], "cannot read 'sft'; write method=sft\n"),
+    "a value beside its name": (["seed", "1"], "cannot read 'seed'; write seed=1, without spaces"),
+    "options with blanks": (["method=sft", "base"], "write method=sft,base, and -m to sweep"),
+    "a list with blanks": (["split.quantiles=.1", ".9"], "write split.quantiles=.1,.9\n"),
     "a comma for a point": (
         "tuning.learning_rate=0,3",
         "learning_rate=0,3 is two values, 0 and 3; write 0.3 for a decimal, or add -m to sweep",
