@@ -1,7 +1,7 @@
 """Row shapes of other tools, rewritten as one question, its options and one answer a row. Pure.
 
-Conversations (ShareGPT's `conversations`, OpenAI's `messages`), Alpaca's instruction and input, and
-options with labels of their own: a dict of letters, a dict of two lists, a list of dicts.
+Conversations (ShareGPT's `conversations`, OpenAI's `messages`), Alpaca's instruction and input, TRL's
+prompt and completion, and options with labels of their own: a dict of letters, a dict of two lists, a list of dicts.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ CONVERSATIONS = {"messages": "OpenAI messages", "conversations": "ShareGPT conve
 INSTRUCTIONS = {
     ("instruction", "input", "output"): "Alpaca",
     ("instruction", "context", "response"): "Dolly",
+    ("prompt", "completion"): "TRL",
 }
 _ROLES = {
     "user": ("user", "human", "prompter"),
