@@ -180,7 +180,8 @@ def find_estimator(dial: str, name: str) -> Estimator:
         return ESTIMATORS[name]
     if name == CONTROL:
         raise UserError(f"{dial} is {CONTROL}, which is drawn by lot; give split=random for that")
-    hint = did_you_mean(name, ESTIMATORS)
+    of_answer = f"answer_{name}"
+    hint = did_you_mean(of_answer if of_answer in ESTIMATORS else name, ESTIMATORS)
     raise UserError(f"{dial} is {name}; give one of {', '.join(ESTIMATORS)}{hint}")
 
 

@@ -114,6 +114,26 @@ def test_alpaca_with_solutions(tmp_path: Path, ending: str) -> None:
     assert found[0].rationale == "2 + 0."
 
 
+def test_completions_are_split_unless_they_are_options(tmp_path: Path) -> None:
+    rows = [{"prompt": f"2 and {n}?", "completion": f"2 + {n}.\n#### {2 + n}"} for n in range(3)]
+    splits = load(write(tmp_path, rows))
+    found = in_order(splits)
+    assert [question.text for question in found] == ["2 and 0?", "2 and 1?", "2 and 2?"]
+    assert [question.gold_text for question in found] == ["2", "3", "4"]
+    assert found[0].rationale == "2 + 0."
+    assert splits.sources["answer"].startswith("TRL")
+    turns: list[dict[str, object]] = [
+        {name: [{"role": "user", "content": text}] for name, text in row.items()} for row in rows
+    ]
+    same = in_order(load(write(tmp_path, turns, name="turns")))
+    assert [q.gold_text for q in same] == ["2", "3", "4"]
+    turns[1]["prompt"] = [*turns[0]["prompt"], *turns[1]["prompt"]]  # type: ignore[misc]
+    with pytest.raises(UserError, match=r"turns.jsonl:2: column 'prompt' holds .*of one turn"):
+        load(write(tmp_path, turns, name="turns"))
+    chosen = [{**row, "choices": COLOURS, "completion": "red"} for row in rows]
+    assert {q.gold_index for q in in_order(load(write(tmp_path, chosen, name="chosen")))} == {0}
+
+
 def alpaca(n: int, output: str) -> dict[str, object]:
     return {"instruction": f"Add {n} and 1.", "output": output.format(n + 1)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from caft.estimators import ESTIMATORS
 from caft.report.json_schema import describe
 from front_door import ARITHMETIC, TINY, call
 
@@ -53,6 +55,13 @@ class Finished:
         import pyarrow.parquet as pq
 
         return pq.read_table(self.folder / f"{table}.parquet").to_pylist()
+
+    def columns(self) -> dict[str, set[str]]:
+        """What each table file has, but for the estimates."""
+        import pyarrow.parquet as pq
+
+        tables = self.folder.glob("*.parquet")
+        return {path.name: {*pq.read_schema(path).names} - {*ESTIMATORS} for path in tables}
 
 
 class Workshop:
@@ -105,6 +114,21 @@ def workshop(tmp_path: Path) -> Workshop:
 def whole_run(shared: Workshop) -> Finished:
     """complexity_aware on arithmetic with the Llama class, from questions to report."""
     return shared.run(*ARITHMETIC, TWO_STAGES)
+
+
+@pytest.fixture(scope="session")
+def promised() -> dict[str, set[str]]:
+    """The columns of every file that docs/explanation/report.md names, which promises.md keeps."""
+    page = Path(__file__).parents[2] / "docs/explanation/report.md"
+    lines = page.read_text("utf-8").splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("| `")]
+    found = {
+        name.strip("/"): {*re.findall(r"`(\w+)`", columns)}
+        for names, _, columns in rows
+        for name in re.findall("`(.*?)`", names)
+    }
+    found["forgetting.parquet"] |= found["predictions.parquet"]
+    return found
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ def test_further_sets_leave_all_else_as_it_is(run: Any, whole_run: Any) -> None:
     assert not (whole_run.folder / "forgetting.parquet").exists()
 
 
-def test_the_rows_are_those_of_the_summary(run: Any) -> None:
+def test_the_rows_are_those_of_the_summary(run: Any, promised: dict[str, set[str]]) -> None:
+    assert run.columns()["forgetting.parquet"] == promised["forgetting.parquet"]
     rows, tests = run.rows("forgetting"), run.summary["forgetting"]["tests"]
     assert [(test["dataset"], test["mode"]) for test in tests] == [
         ("other", "answer"), ("other", "rationale"),

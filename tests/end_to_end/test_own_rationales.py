@@ -17,7 +17,9 @@ NAME = "own rationales"
 
 
 @pytest.mark.slow
-def test_own_rationales_are_trained_shown_and_shared(workshop: Any, small: Any) -> None:
+def test_own_rationales_are_trained_shown_and_shared(
+    workshop: Any, small: Any, promised: dict[str, set[str]]
+) -> None:
     words = (*small.words, *OWN)
     split = workshop.run(*words, "until=split")
     middle = {
@@ -56,6 +58,7 @@ def test_own_rationales_are_trained_shown_and_shared(workshop: Any, small: Any) 
     assert cost["teacher_calls"] == 0
     hard = run.summary["split"]["counts"]["hard"]
     assert len(run.rows("rationales")) == hard
+    assert run.columns()["own_rationales.parquet"] == promised["own_rationales.parquet"]
     rows = run.rows("own_rationales")
     assert [(row["question_id"], row["refusal"]) for row in rows] == [
         (item.id, "" if item.id in right else "wrong") for item in asked

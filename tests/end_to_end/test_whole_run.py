@@ -68,6 +68,15 @@ def test_a_run_ends_well_and_leaves_what_was_promised(
     assert run.summary["model"]["parameters"] > run.summary["model"]["trainable_parameters"] > 0
 
 
+def test_the_page_names_every_file_and_column(
+    whole_run: Any, promised: dict[str, set[str]]
+) -> None:
+    assert {path.name for path in whole_run.folder.iterdir()} <= promised.keys()
+    columns = whole_run.columns()
+    assert len(columns) == 3
+    assert columns == {name: promised[name] for name in columns}
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_test_question_is_answered_once_by_each_model_in_each_mode(
     run_of: Callable[[str], Any], architecture: str

@@ -730,6 +730,9 @@ def test_a_sweep_without_a_finished_job_says_how_far_its_jobs_are(
     said = " ".join(capsys.readouterr().out.split())
     assert "0 of 3 jobs are done (1 stopped, 2 not started). Its command, given again, runs" in said
     assert "Undefined" not in said
+    (tmp_path / "jobs.json").write_text(json.dumps({"jobs": jobs[:1]}))
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("0 of 1 job is done (1 stopped). ")
 
 
 @pytest.mark.parametrize("table", [True, False], ids=["sweep", "separate runs"])

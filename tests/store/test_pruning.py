@@ -180,6 +180,8 @@ def test_damaged_artefacts_are_listed_and_pruned(
     DAMAGES[how](folder / "manifest.json")
     assert main(["list", "--path", str(tmp_path)]) == 0
     listed = capsys.readouterr().out
+    assert main(["list", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == listed
     assert main(["--path", str(tmp_path), "list"]) == 0
     out = capsys.readouterr().out
     assert out == listed
@@ -207,6 +209,42 @@ def test_the_list_has_everything_that_takes_room(
     assert "1 damaged, set aside, " in lines[3]
     assert lines[4].startswith("1 interrupted, ")
     assert lines[5].startswith("1 left of an interrupted pruning, ")
+
+
+def test_a_dry_pruning_names_what_would_go_and_removes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = make(tmp_path, 1).folder, make(tmp_path, 2).folder
+    unfinished = leave_unfinished(tmp_path, 3)
+    trash = make(tmp_path, 4).folder
+    rename_only(trash)
+    (old / "text").write_bytes(bytes(3_000_000))
+    for folder in (old, unfinished):
+        make_old(folder, 31)
+
+    def read_work() -> set[Path]:
+        return {path for path in tmp_path.rglob("*") if "locks" not in path.parts}
+
+    before = read_work()
+    words = ["prune", str(tmp_path), "--days", "30"]
+    assert main([*words, "--dry-run"]) == 0
+    *lines, total = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["tune", folder.name, "31.0"] for folder in (old, unfinished)
+    ]
+    assert "3.0 MB" in lines[0]
+    assert total == "would remove 1 artefact and 1 interrupted one, 3.0 MB"
+    assert read_work() == before
+    assert main(words) == 0
+    assert capsys.readouterr().out.replace("removed", "would remove") == f"{total}\n"
+    assert list((tmp_path / "tune").iterdir()) == [new]
+
+
+def test_one_store_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--path", "other", "list", str(tmp_path)], program="caft store") == 2
+    assert "two stores are named" in capsys.readouterr().err
+    assert main(["list", str(tmp_path / "none")], program="caft store") == 2
+    assert capsys.readouterr().err.endswith("name its folder: caft store list FOLDER\n")
 
 
 def test_what_is_in_use_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

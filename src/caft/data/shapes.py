@@ -1,7 +1,8 @@
 """Row shapes of other tools, rewritten as one question, its options and one answer a row. Pure.
 
-Conversations (ShareGPT's `conversations`, OpenAI's `messages`), Alpaca's instruction and input, and
-options with labels of their own: a dict of letters, a dict of two lists, a list of dicts.
+Conversations (ShareGPT's `conversations`, OpenAI's `messages`), Alpaca's instruction and input,
+TRL's prompt and completion, and options with labels of their own: a dict of letters, a dict of two
+lists, a list of dicts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ CONVERSATIONS = {"messages": "OpenAI messages", "conversations": "ShareGPT conve
 INSTRUCTIONS = {
     ("instruction", "input", "output"): "Alpaca",
     ("instruction", "context", "response"): "Dolly",
+    ("prompt", "completion"): "TRL",
 }
 _ROLES = {
     "user": ("user", "human", "prompter"),
@@ -107,11 +109,21 @@ def join_instructions(tables: Mapping[str, Table], names: Sequence[str]) -> dict
     """The tables with the columns question (all of `names` but the last), answer and rationale."""
 
     def write(row: Row) -> dict[str, object]:
-        parts = [row.values.get(name) for name in names[:-1]]
+        *parts, reply = (_read_part(row, name) for name in names)
         texts = [text for part in parts if (text := as_text(part))]
-        return {"question": "\n\n".join(texts), "answer": row.values.get(names[-1])}
+        return {"question": "\n\n".join(texts), "answer": reply}
 
-    return _split_solutions({k: _add(v, [*map(write, v.rows)]) for k, v in tables.items()})
+    return _split_solutions({k: _add(v, read_each(v.rows, write)) for k, v in tables.items()})
+
+
+def _read_part(row: Row, column: str) -> object:
+    """A cell; where TRL's rows hold one turn of a conversation in it, the turn's text."""
+    value = row.values.get(column)
+    if not isinstance(value, list):
+        return value
+    if len(value) != 1 or not isinstance(value[0], Mapping):
+        raise row.wrong_cell(column, "give text, or a list of one turn with role and content")
+    return _read_content(value[0])
 
 
 def split_numbers(tables: Mapping[str, Table], answer: str) -> Mapping[str, Table]:

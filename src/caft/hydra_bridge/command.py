@@ -38,9 +38,10 @@ from caft.hydra_bridge.further import expand_further
 from caft.hydra_bridge.jobs import Start, start_child
 from caft.hydra_bridge.listing import sweeps
 from caft.hydra_bridge.nodes import follow, is_follower, leading, refuse_sweep_of_launcher
-from caft.hydra_bridge.overrides import refuse_dashes, type_overrides
+from caft.hydra_bridge.overrides import type_overrides
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
+from caft.hydra_bridge.suggestions import refuse_dashes
 from caft.hydra_bridge.sweep import dry_context, run_sweep
 from caft.program import name_command, name_version
 from caft.run_config import RunContext
@@ -92,8 +93,8 @@ def _read_words(
 ) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """Hydra's parser, and what the words say to it."""
     refuse_empty_words(arguments)
-    refuse_dashes(arguments)
     parser = get_args_parser()
+    refuse_dashes(arguments, parser._option_string_actions)
     parser.error = refuse_flags
     parser.allow_abbrev = False
     for action in parser._actions if "--version" in arguments else ():

@@ -59,6 +59,9 @@ _CONVERTED = {
     "bool": _KINDS_OF_VALUES[bool],
 }
 _ALREADY = re.compile(r"Could not append to config. An item is already at '(.+)'\.")
+_CHOSEN = re.compile(
+    r"Multiple values for (\w+)\..*|force-add of config groups is not supported: '\+\+(\w+)=.*"
+)
 _SPAN = re.compile(r"Value '(\d{1,9})(?:\.\.|[:-])(\d{1,9})' .* converted to Integer")
 _NO_NULL = re.compile("is not Optional|Incompatible value 'None'")
 _PLAIN = {
@@ -109,6 +112,9 @@ def _explain_hydra(error: HydraException) -> str:
             return f"cannot read {error.override!r}; {_show_readable(str(error.override))}"
         case ConfigCompositionException() if "--multirun" in str(error):
             return _explain_several(_first_line(error))
+    if chosen := _CHOSEN.match(_first_line(error)):
+        group = chosen[1] or chosen[2]
+        return f"{group} has an option already; choose another without +, as in {group}=..."
     there = r"\1 is there already; set it without +, as in \1=..."
     return _ALREADY.sub(there, _first_line(error))
 

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from caft.dials import read_hint
 from caft.errors import UserError
 from caft.hydra_bridge.deprecated import rename_overrides
-from caft.hydra_bridge.groups import explain_no_option, list_options_of
+from caft.hydra_bridge.groups import explain_no_option, list_groups, list_options_of
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.tune.config import StageConfig
 
@@ -92,26 +92,26 @@ def type_overrides(overrides: Iterable[str]) -> list[str]:
 
 def _mend_word(words: Sequence[str], place: int) -> str:
     """What a word without = was probably meant to be, by its neighbours."""
-    key, equals, begun = words[place - 1].partition("=") if place else ("", "", "")
-    text = " ".join([begun, *takewhile(lambda word: "=" not in word, words[place:])])
-    if begun and holds_text(key.lstrip("+")):
-        return f"if it belongs to {words[place - 1]}, quote both: {show_form(key, text)}"
+    word, before = words[place], words[place - 1] if place else ""
+    key, equals, begun = before.lstrip("+").partition("=")
+    bare = [*takewhile(lambda each: "=" not in each, words[place:])]
+    if begun and holds_text(key):
+        return f"if it belongs to {before}, quote both: {show_form(key, ' '.join([begun, *bare]))}"
     if equals and not begun:
-        return f"write {key}={text.strip()}, without spaces"
-    if _is_setting(words[place]):
-        return f"write {words[place]}=VALUE, without spaces"
-    return "write key=value"
+        return f"write {key}={' '.join(bare)}, without spaces"
+    if is_setting(word):
+        return f"write {word}={bare[1] if bare[1:] else 'VALUE'}, without spaces"
+    groups = [group for group, options in list_groups().items() if word in options]
+    if len(groups) == 1 and key not in groups:
+        return f"write {groups[0]}={word}"
+    if not begun or not is_setting(key):
+        return "write key=value"
+    several = ",".join([begun, *bare])
+    return f"write {key}={several}" + ("" if member_type(key) else ", and -m to sweep over them")
 
 
-def refuse_dashes(words: Iterable[str]) -> None:
-    """UserError for a setting that is written as a flag."""
-    for word in words:
-        name, equals, value = word.lstrip("-").partition("=")
-        if word.startswith("-") and _is_setting(name):
-            raise UserError(f"settings have no dashes: {name}={value if equals else 'VALUE'}")
-
-
-def _is_setting(name: str) -> bool:
+def is_setting(name: str) -> bool:
+    """Whether `name=` can be given a value: a setting, or a group of options."""
     return name in dial_types() or _is_group(name)
 
 

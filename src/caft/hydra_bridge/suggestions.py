@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from caft.errors import did_you_mean
+from caft.errors import UserError, did_you_mean
 from caft.hydra_bridge.groups import find_conf, list_options_of
-from caft.hydra_bridge.overrides import dial_types
+from caft.hydra_bridge.overrides import dial_types, is_setting
 from caft.run_config import KINDS
 
 OTHER_NAMES = {
@@ -55,6 +56,11 @@ OTHER_NAMES = {
 }
 """What trl, transformers, axolotl, LLaMA-Factory and lm-eval call it; the likelier ones first."""
 
+_NOTHING_TO_SET = {
+    "resume resume_from_checkpoint ckpt_path": "the same command goes on where it ended",
+}
+"""Settings of other tools for what happens here by itself."""
+
 _OTHER_OPTIONS = {
     "model": "any other model is a folder, as model.path={name} model.name={last}, or on the hub, "
     "as model=phi3 model.id={name} model.name={last} model.revision=main",
@@ -64,12 +70,35 @@ _OTHER_OPTIONS = {
 }
 
 _SURELY_MEANT = 0.8
+_BARE = re.compile(r"[^-=][^=]*$")
 _ID = re.compile(r"^id: (\S+)$", re.MULTILINE)
+
+
+def refuse_dashes(words: Sequence[str], flags: Collection[str]) -> None:
+    """UserError for a setting that is written as a flag; `flags` are those that there are."""
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        name = flag.lstrip("-").replace("-", "_")
+        if not word.startswith("-") or flag in flags:
+            continue
+        if is_setting(name):
+            after = words[place + 1 : place + 2]
+            value = value if equals else next(filter(_BARE.match, after), "") or _example(name)
+            raise UserError(f"settings have no dashes: {shlex.quote(f'{name}={value}')}")
+        if hint := suggest_setting("", name, ()):
+            raise UserError(f"there is no flag {flag}, and settings have no dashes{hint}")
+
+
+def _example(name: str) -> str:
+    return "true" if dial_types().get(name) == {bool} else "VALUE"
 
 
 def suggest_setting(owner: str, key: str, names: Collection[str]) -> str:
     """A hint at the setting that `owner`.`key` is meant to be; `names` are those of `owner`."""
     known = dial_types()
+    for others, instead in _NOTHING_TO_SET.items():
+        if key in others.split():
+            return f"; nothing is to be set: {instead}"
     if f"{owner}.{key}" in known:
         return _name_own_or_other(owner, key, names)
     meant = [setting for setting, others in OTHER_NAMES.items() if key in others.split()]

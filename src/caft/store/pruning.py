@@ -20,8 +20,12 @@ _SECONDS_A_DAY = 86400
 
 @dataclass(slots=True)
 class Pruned:
-    """What was removed, by kind; what a run uses; and what could not be removed, and why."""
+    """What was removed, by kind; what a run uses; and what could not be removed, and why.
 
+    A dry one notes what it would remove, and removes nothing.
+    """
+
+    dry: bool = False
     artifacts: list[Path] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
     damaged: list[Path] = field(default_factory=list)
@@ -33,7 +37,8 @@ class Pruned:
         """Remove `path` and note it in `removed`, or why it is still there."""
         size = count_bytes(path)
         try:
-            remove(path)
+            if not self.dry:
+                remove(path)
         except OSError as error:
             self.failed.append(f"{path}: {error.strerror}")
             return
@@ -41,12 +46,12 @@ class Pruned:
         self.bytes += size
 
 
-def prune(store: Store, days: float) -> Pruned:
+def prune(store: Store, days: float, *, dry: bool = False) -> Pruned:
     """Remove what is older than `days`: artefacts, interrupted work, and what was set aside.
 
     Also what an interrupted pruning left, whatever its age.
     """
-    pruned = Pruned()
+    pruned = Pruned(dry=dry)
     for folder in store.folders(TRASH):
         pruned.remove(folder, [])
     for prefix, removed in (("", pruned.artifacts), (UNFINISHED, pruned.unfinished)):
@@ -75,6 +80,8 @@ def _prune_locked(folder: Path, removed: list[Path], pruned: Pruned) -> None:
     with hold_lock(folder, wait=False) as unmade, without_readers(folder) as unread:
         if not (unmade and unread):
             pruned.in_use.append(folder)
+        elif pruned.dry:
+            pruned.remove(folder, removed)
         elif is_there(folder):
             trash = folder.with_name(f"{TRASH}{folder.name.removeprefix(UNFINISHED)}")
             try:

@@ -159,7 +159,9 @@ def list_progress(summary: SweepSummary) -> list[str]:
     if not missing:
         return [] if summary["arms"] else ["No job has been evaluated."]
     done = summary["counts"].get(FINISHED, 0)
-    jobs = f"{done} of {count_of(len(summary['jobs']), 'job')} are done ({', '.join(missing)})."
+    total = len(summary["jobs"])
+    verb = "is" if total == 1 else "are"
+    jobs = f"{done} of {count_of(total, 'job')} {verb} done ({', '.join(missing)})."
     return [f"{jobs} {explain_missing(summary['jobs'])}"]
 
 
