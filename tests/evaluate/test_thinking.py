@@ -25,7 +25,8 @@ from caft.models.student import Student
 from caft.models.thinking_cap import thinking_rules
 from caft.records import Mode, Prediction, Question
 from caft.report.run.accuracy import summarise_accuracy
-from caft.report.run.thinking import find_thinking, list_thinking
+from caft.report.run.page_tables import tabulate_accuracy
+from caft.report.run.thinking import list_thinking
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
 from caft.trainers.config import TrainerConfig
@@ -270,7 +271,11 @@ def test_the_summary_has_tokens_and_obedience_where_a_model_thinks() -> None:
     assert list(list_thinking(part)) == [
         "base: 45.0 thinking and 15.0 other tokens a rationale; mode obeyed in 50.0% (9.5 to 90.5)"
     ]
-    found = find_thinking(part)
-    assert (found.tokens, found.asked) == (True, True)
+    assert {"of these, thinking", "mode obeyed"} <= heads_of(part)
     part["base"]["rationale"] = silent
-    assert (find_thinking(part).tokens, list(list_thinking(part))) == (False, [])
+    assert not {"of these, thinking", "mode obeyed"} & heads_of(part)
+    assert list(list_thinking(part)) == []
+
+
+def heads_of(part: Any) -> set[str]:
+    return {column.name for column in tabulate_accuracy(part, ["easy"]).columns}
