@@ -50,6 +50,8 @@ def test_each_pair_says_the_same_and_comes_with_tables_and_figures() -> None:
         html = "".join(shown["text/html"])
         assert "<table" in html, script.name
         assert "<svg" in html, script.name
+        notes = re.findall(r"""^note = "(.+)"$""", script.read_text("utf-8"), re.MULTILINE)
+        assert all(note in html for note in notes), script.name
         assert not any(shown["error"] + shown["text"]), script.name
         # Objects are shown as tables, never as Python prints them.
         raw = [text for text in shown["text/plain"] if not text.startswith(("<", "Shown"))]

@@ -131,6 +131,12 @@ def test_counts_are_judged_by_unpaired_tests_and_say_what_that_costs(tmp_path: P
     assert pair["p_value"] == compare_counts(arms[0].counts, arms[1].counts).p_value
     (cost,) = [text for text in counted.warnings if text.startswith("Counts alone")]
     assert "the same power takes 1.7 times as many questions" in cost
+    # Both differences are what all comparisons together, here one, would see.
+    assert "corrected" not in cost
+    three = [*rows, *({**row, "arm": "third"} for row in rows if row["arm"] == "random")]
+    warned = judge(write_csv(tmp_path / "c.csv", count_rows(three))).warnings
+    (cost,) = [text for text in warned if text.startswith("Counts alone")]
+    assert "and one seed, corrected for all 3 pairs, they would see a difference of" in cost
     text = write_judgement(counted)
     assert "p of unpaired tests" in text
     assert "only first correct" not in text

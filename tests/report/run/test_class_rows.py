@@ -94,6 +94,8 @@ def test_a_class_has_the_range_of_its_own_questions_whichever_way_the_estimate_p
         if falls
         else ["below 0.25", "0.25 to 0.75", "0.75 and above"]
     )
+    # Sorted by their estimates, the lowest are first.
+    assert [row[1].value for row in table.rows] == ([0, -1, -2] if falls else [0, 1, 2])
     assert found.complexity_of["q05"] == ("hard" if falls else "middle")
     assert found.complexity_of["q15"] == ("middle" if falls else "hard")
     # The table of questions sorts by class from easy to hard, with a split and without one.

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from caft.records import AnswerScore, Chain
+from caft.report.cells import Cell
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
 from caft.report.run.estimator_rows import (
     AGAINST,
+    difference_cell,
     list_facts,
     tabulate_estimates,
-    write_difference,
 )
 from caft.report.schema import ScorePart
 from caft.report.wording import name_estimator
@@ -163,6 +164,6 @@ def test_rows_start_with_the_selected_estimator() -> None:
     part["differences"] = [
         {"first": "a", "second": "b", "value": 0.0214, "low": -0.01, "high": 0.05, "n": 1200}
     ]
-    assert write_difference(part, "a", "b") == "+0.021 (-0.010 to +0.050, n=1,200)"
-    assert write_difference(part, "b", "a") == "-0.021 (-0.050 to +0.010, n=1,200)"
-    assert write_difference(part, "a", "c") == ""
+    assert difference_cell(part, "a", "b").text == "+0.021 (-0.010 to +0.050, n=1,200)"
+    assert difference_cell(part, "b", "a") == Cell("-0.021 (-0.050 to +0.010, n=1,200)", -0.0214)
+    assert difference_cell(part, "a", "c").text == ""

@@ -166,6 +166,18 @@ def test_a_gain_is_ruled_out_by_the_control_that_refutes_it(
     assert sentence.endswith(told.format(abs(low)))
 
 
+@pytest.mark.parametrize("high", [0.0, -0.0, -0.0003, 0.0003])
+def test_a_bound_that_rounds_to_zero_leaves_no_gain(high: float) -> None:
+    tests: Any = [
+        {"first": "random", "second": name, "verdict": "no", "value": high - 0.1,
+         "low": high - 0.2, "high": bound}
+        for name, bound in (("entropy", high), ("behind", -0.2))
+    ]  # fmt: skip
+    part, _ = advise_allocation([], tests, 0.95)
+    assert part["verdict"] == "no"
+    assert part["sentence"].endswith("hold together, leave no gain above 0.0 points.")
+
+
 def test_what_is_open_is_no_most_where_the_setting_is_behind(make_job: Make) -> None:
     jobs = make_jobs(make_job, {"accuracy": 0.3}, {**CONTROLS[0], "accuracy": 0.6}, seeds=2)
     found = analyse(jobs)

@@ -188,14 +188,16 @@ def _warn_of_counts(arms: Sequence[PredictedArm]) -> list[str]:
     """What it costs that outcomes are not known by question."""
     n = min(size for arm in arms for _, size in arm.counts.values())
     p = fmean(arm.accuracy for arm in arms)
-    alpha = ALPHA / math.comb(len(arms), 2)
+    pairs = math.comb(len(arms), 2)
+    alpha = ALPHA / pairs
+    corrected = f", corrected for all {pairs} pairs," if pairs > 1 else ""
     unpaired = smallest_paired_difference(n, 2 * p * (1 - p), alpha=alpha)
     paired = smallest_paired_difference(n, DIFFERING, alpha=alpha)
     if unpaired is None or paired is None or paired >= unpaired:
         return ["Counts alone: judged by unpaired tests, as if each arm had other questions."]
     return [
         "Counts alone: judged by unpaired tests, as if each arm had other questions. On "
-        f"{count_of(n, 'question')} and one seed they would see a difference of "
+        f"{count_of(n, 'question')} and one seed{corrected} they would see a difference of "
         f"{100 * unpaired:.1f} points in four of five cases; with a row for every question it "
         f"would be {100 * paired:.1f}, where two arms disagree on {DIFFERING:.0%} of the questions:"
         f" the same power takes {(unpaired / paired) ** 2:.1f} times as many questions."

@@ -57,13 +57,17 @@ def training_scores(tables: ReportTables) -> Sequence[AnswerScore]:
     return keep(tables.scores, [tables.split_of.get(name) == "train" for name in ids])
 
 
-def _describe_spans(cuts: Sequence[float], classes: int, estimator: str) -> list[str]:
-    """From easy to hard; an estimate that is a cut point belongs to the class behind it."""
+def _describe_spans(cuts: Sequence[float], classes: int, estimator: str) -> list[Cell]:
+    """From easy to hard; an estimate that is a cut point belongs to the class behind it.
+
+    They are sorted by their estimates, whichever of them are easy.
+    """
     # A random split has no cut points: its classes have no range.
     if not cuts or len(cuts) != classes - 1:
-        return [""] * classes
+        return [Cell("")] * classes
     falls = (difficulty(estimator, 1.0) or 0.0) < 0
     easiest, hardest = ("above", "below") if falls else ("below", "above")
     written = [*map(write_number, cuts)]
     between = [f"{first} to {last}" for first, last in pairwise(written)]
-    return [f"{easiest} {written[0]}", *between, f"{written[-1]} and {hardest}"]
+    spans = [f"{easiest} {written[0]}", *between, f"{written[-1]} and {hardest}"]
+    return [Cell(span, -place if falls else place) for place, span in enumerate(spans)]

@@ -36,7 +36,7 @@ def tabulate_estimates(score: ScorePart) -> Table:
                 for name in areas]),
         Column("ROC AUC", "text", [area_cell(area, reason_of(area)) for area in areas.values()]),
         Column("above chance", "text", [_judge(area) for area in areas.values()]),
-        Column(AGAINST, "text", [write_difference(score, chosen, name) for name in areas]),
+        Column(AGAINST, "text", [difference_cell(score, chosen, name) for name in areas]),
         Column("questions", "number", [count_cell(area["n"]) for area in areas.values()]),
         Column("incorrect", "number", [count_cell(area["incorrect"]) for area in areas.values()]),
     ], _CAPTION)  # fmt: skip
@@ -49,22 +49,22 @@ def _judge(area: Area) -> str:
     return REVERSED if is_reversed(area) else verdict.value
 
 
-def write_difference(score: ScorePart, first: str, second: str) -> str:
+def difference_cell(score: ScorePart, first: str, second: str) -> Cell:
     """Area of `second` minus that of `first`: +0.021 (-0.010 to +0.052, n=200), or why none.
 
     The summary stores a pair in one direction; empty if it has none.
     """
     for missing in score.get("not_compared") or ():
         if {missing["first"], missing["second"]} == {first, second}:
-            return f"{UNDEFINED}: {missing['reason']}"
+            return Cell(f"{UNDEFINED}: {missing['reason']}", "")
     for pair in score.get("differences") or ():
         value, low, high = pair["value"], pair["low"], pair["high"]
         if (pair["second"], pair["first"]) == (first, second):
             value, low, high = -value, -high, -low
         elif (pair["first"], pair["second"]) != (first, second):
             continue
-        return f"{value:+.3f} ({low:+.3f} to {high:+.3f}, n={pair['n']:,})"
-    return ""
+        return Cell(f"{value:+.3f} ({low:+.3f} to {high:+.3f}, n={pair['n']:,})", value)
+    return Cell("")
 
 
 def list_facts(score: ScorePart) -> Iterator[tuple[str, str]]:

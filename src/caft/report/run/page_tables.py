@@ -147,5 +147,5 @@ def tabulate_rationales(teaching: Teaching) -> Table:
         Column("requested", "number", [count_cell(asked) for _, asked, _ in teaching.changes]),
         Column("kept", "number", [count_cell(kept) for kept, *_ in rows]),
         Column("rejected", "number",
-               [Cell(f"{lost:,} ({percent(share)})", share) for _, lost, share in rows]),
+               [Cell(f"{lost:,} ({percent(share)})", lost) for _, lost, share in rows]),
     ], "Questions with a rationale to train on, by class")  # fmt: skip

@@ -82,10 +82,11 @@ def _advise_random(by_arm: Mapping[str, Sequence[RoutingTestPart]]) -> Headline:
     several = any(len(own) > 1 for own in by_arm.values())
     beaten = "every random control" if several else "random routing"
     comparisons = count_of(sum(map(len, by_arm.values())), "comparison")
-    most = 100 * max(min(test["high"] for test in own) for own in by_arm.values())
-    if most > 0:
+    highest = max(min(test["high"] for test in own) for own in by_arm.values())
+    most = round(100 * highest, 1)
+    if most >= 0:
         over = " over all controls of a setting" if several else ""
-        left = f"leave no gain above {most:.1f} points{over}."
+        left = f"leave no gain above {abs(most):.1f} points{over}."
     else:
         behind = "one of its controls" if several else "random questions"
         left = f"put every setting {-most:.1f} points or more below {behind}."
