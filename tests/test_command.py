@@ -145,6 +145,16 @@ def test_a_misspelt_command_is_no_run(capsys: pytest.CaptureFixture[str]) -> Non
     assert "did you mean report?" in errors
 
 
+@pytest.mark.parametrize("words", ["sft", "method sft", "method = sft"])
+def test_an_option_or_a_setting_alone_is_answered_with_what_to_type(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    out, errors = capsys.readouterr()
+    assert (out, errors.count("\n")) == ("", 1)
+    assert "; write method=sft" in errors
+
+
 def test_a_job_without_its_config_ends_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,15 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     if "query=bash" in rest or "query=fish" in rest:
         _suggest_commands()
-    if name.isalpha():
+    from caft.hydra_bridge import is_setting_or_option
+    from caft.hydra_bridge import main as main_run
+
+    if name.isalpha() and not is_setting_or_option(name):
         say(
             f"there is no command {name}; there are {', '.join(_COMMANDS)}"
             f"{did_you_mean(name, _COMMANDS)}; a run is {COMMAND} key=value ..., see "
             f"{COMMAND} --help"
         )
         return USER_MUST_ACT
-    from caft.hydra_bridge import main as main_run
-
     return main_run(run, arguments)
 
 

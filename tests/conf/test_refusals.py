@@ -193,7 +193,32 @@ REFUSED = {
     "an option alone": (["seed=1", "sft"], "cannot read 'sft'; write method=sft\n"),
     "a value beside its name": (["seed", "1"], "cannot read 'seed'; write seed=1, without spaces"),
     "options with blanks": (["method=sft", "base"], "write method=sft,base, and -m to sweep"),
+    "options with blanks and commas": (["method=sft,", "base"], "write method=sft,base, and -m"),
+    "blanks before commas": (["seed=1", ",2", ",", "3"], "write seed=1,2,3, and -m to sweep"),
     "a list with blanks": (["split.quantiles=.1", ".9"], "write split.quantiles=.1,.9\n"),
+    "a bracketed list with blanks": (
+        ["evaluation.modes=[", "answer,", "rationale", "]", "dry-run"],
+        "write evaluation.modes=[answer,rationale]\n",
+    ),
+    "options in a list with blanks": (
+        ["evaluation.also=mmlu,", "sciq"],
+        "write evaluation.also=mmlu,sciq\n",
+    ),
+    "a table with blanks": (
+        ["method.stages=[{targets:", "{easy:", "answer},", "epochs:", "1}]"],
+        "write 'method.stages=[{targets: {easy: answer}, epochs: 1}]'\n",
+    ),
+    "a setting behind an option": (["model=tiny", "dry-run"], "write dry_run=true, without"),
+    "a switch alone": (["dry_run", "sft"], "cannot read 'dry_run'; write dry_run=true, without"),
+    "a flag of two words before an option": (["--dry-run", "sft"], "dashes: dry_run=true\n"),
+    "a flag that is switched off": (["--dry-run", "false"], "dashes: dry_run=false\n"),
+    "an option of two other groups": (
+        ["model=tiny", "vllm"],
+        "cannot read 'vllm'; write teacher=vllm or engine=vllm\n",
+    ),
+    "a word that no group has": (["model=tiny", "large"], "cannot read 'large'; write key=value\n"),
+    "a word that no setting takes": (["until=score", "loudly"], "'loudly'; write key=value\n"),
+    "blanks around = of a setting": (["method", "=", "sft"], "'method'; write method=sft, without"),
     "a comma for a point": (
         "tuning.learning_rate=0,3",
         "learning_rate=0,3 is two values, 0 and 3; write 0.3 for a decimal, or add -m to sweep",

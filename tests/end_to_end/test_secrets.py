@@ -26,10 +26,12 @@ def watching() -> Iterator[list[bytes]]:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.2):
+        while True:
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 with suppress(OSError):  # it has ended
                     shown.extend(line for line in [path.read_bytes()] if KEY.encode() in line)
+            if over.wait(0.2):
+                return
 
     watcher = threading.Thread(target=watch)
     watcher.start()

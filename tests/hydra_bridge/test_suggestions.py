@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from hydra._internal.utils import get_args_parser
 
 from caft.hydra_bridge.groups import find_conf, list_groups
 from caft.hydra_bridge.help_text import describe_options, read_purpose
@@ -13,6 +14,7 @@ from caft.hydra_bridge.overrides import dial_types
 from caft.hydra_bridge.suggestions import (
     OTHER_NAMES,
     name_by_id,
+    refuse_dashes,
     suggest_begun,
     suggest_option,
     suggest_setting,
@@ -71,6 +73,10 @@ def test_a_hub_id_is_named_by_the_option_that_has_it_unless_it_is_a_folder(
     assert name_by_id("model", "mine/tiny") == name_by_id("model", "tiny") == ""
     (tmp_path / "cais/mmlu").mkdir(parents=True)
     assert name_by_id("dataset", "cais/mmlu") == ""
+
+
+def test_a_short_flag_may_have_its_value_attached() -> None:
+    refuse_dashes(["-cjob", "-pmodel", "-ptuning"], get_args_parser()._option_string_actions)
 
 
 def test_all_options_that_begin_with_a_word_are_named() -> None:

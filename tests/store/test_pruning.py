@@ -216,8 +216,10 @@ def test_a_dry_pruning_names_what_would_go_and_removes_nothing(
 ) -> None:
     old, new = make(tmp_path, 1).folder, make(tmp_path, 2).folder
     unfinished = leave_unfinished(tmp_path, 3)
-    trash = make(tmp_path, 4).folder
-    rename_only(trash)
+    left = make(tmp_path, 4).folder
+    (left / "text").write_bytes(bytes(5_000_000))
+    make_old(left, 1)
+    rename_only(left)
     (old / "text").write_bytes(bytes(3_000_000))
     for folder in (old, unfinished):
         make_old(folder, 31)
@@ -230,10 +232,14 @@ def test_a_dry_pruning_names_what_would_go_and_removes_nothing(
     assert main([*words, "--dry-run"]) == 0
     *lines, total = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines] == [
-        ["tune", folder.name, "31.0"] for folder in (old, unfinished)
+        ["tune", old.name, "31.0"],
+        ["tune", unfinished.name, "31.0"],
+        ["tune", f".trash-{left.name}", "1.0"],
     ]
     assert "3.0 MB" in lines[0]
-    assert total == "would remove 1 artefact and 1 interrupted one, 3.0 MB"
+    assert total == (
+        "would remove 1 artefact, 1 interrupted one and 1 left of an interrupted pruning, 8.0 MB"
+    )
     assert read_work() == before
     assert main(words) == 0
     assert capsys.readouterr().out.replace("removed", "would remove") == f"{total}\n"

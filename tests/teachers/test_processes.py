@@ -269,11 +269,6 @@ def test_eight_processes_outlive_kills_of_one_and_a_restart_of_the_database(
     assert spent.calls <= len(server.log)
 
 
-def kill_busy(process):
-    process.kill()
-    process.join()
-
-
 def open_and_count(postgres):
     with Ledger(postgres.address(), "fake") as ledger:
         return ledger.spending()

@@ -12,11 +12,13 @@ from caft.hydra_bridge.composing import build_run_config, compose
 from caft.hydra_bridge.finished import read_run_config
 from caft.hydra_bridge.groups import find_conf
 from caft.hydra_bridge.jobs import main_job, start_child
+from caft.hydra_bridge.overrides import is_setting_or_option
 
 __all__ = [
     "build_run_config",
     "compose",
     "find_conf",
+    "is_setting_or_option",
     "main",
     "main_job",
     "read_run_config",

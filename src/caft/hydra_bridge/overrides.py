@@ -12,9 +12,9 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from itertools import takewhile
-from typing import get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
@@ -95,24 +95,73 @@ def _mend_word(words: Sequence[str], place: int) -> str:
     word, before = words[place], words[place - 1] if place else ""
     key, equals, begun = before.lstrip("+").partition("=")
     bare = [*takewhile(lambda each: "=" not in each, words[place:])]
+    whole = " ".join([begun, *bare])
     if begun and holds_text(key):
-        return f"if it belongs to {before}, quote both: {show_form(key, ' '.join([begun, *bare]))}"
+        return f"if it belongs to {before}, quote both: {show_form(key, whole)}"
     if equals and not begun:
         return f"write {key}={' '.join(bare)}, without spaces"
-    if is_setting(word):
-        return f"write {word}={bare[1] if bare[1:] else 'VALUE'}, without spaces"
+    if any(begun.count(opens) > begun.count(closes) for opens, closes in ("[]", "{}")):
+        closed = whole[: max(whole.rfind("]"), whole.rfind("}")) + 1]
+        return f"write {_write_closely(key, closed or whole)}"
+    if is_setting(name := word.replace("-", "_")):
+        return f"write {name}={pick_value(name, words[place + 1 :])}, without spaces"
     groups = [group for group, options in list_groups().items() if word in options]
-    if len(groups) == 1 and key not in groups:
-        return f"write {groups[0]}={word}"
-    if not begun or not is_setting(key):
+    listed = begun.endswith(",") and member_type(key)
+    if groups and key not in groups and not listed:
+        return f"write {' or '.join(f'{group}={word}' for group in groups)}"
+    return _add_values(key, begun, [*takewhile(partial(_may_be, key), bare)])
+
+
+def _add_values(key: str, begun: str, values: Sequence[str]) -> str:
+    if not begun or begun.endswith("]") or not values:
         return "write key=value"
-    several = ",".join([begun, *bare])
-    return f"write {key}={several}" + ("" if member_type(key) else ", and -m to sweep over them")
+    several = _write_closely(key, " ".join([begun, *values]))
+    return f"write {several}" + ("" if member_type(key) else ", and -m to sweep over them")
+
+
+def _write_closely(key: str, value: str) -> str:
+    """`key` with the same value without blanks, or in a shell's quotes if it has a table."""
+    if "{" in value:
+        return shlex.quote(f"{key}={value}")
+    members = re.sub(r"(?<=\[)[\s,]+|[\s,]+(?=\])", "", value)
+    return f"{key}={','.join(filter(None, re.split(r'[ ,]+', members)))}"
+
+
+def pick_value(name: str, after: Sequence[str]) -> str:
+    """What the setting `name`, typed without =, is given: the next word if it may be a value."""
+    value = next(filter(None, (word.removeprefix("=") for word in after[:2])), "=")
+    if dial_types().get(name) == {bool}:
+        return value if _may_be(name, value) else "true"
+    return value if value[0] not in "-=" and "=" not in value else "VALUE"
+
+
+def _may_be(key: str, word: str) -> bool:
+    """Whether `word` can be a value of the setting or group, or a member of the list."""
+    value = word.strip(",[]")
+    if _is_group(key):
+        return not value or value in list_options_of(key)
+    kinds = [member_type(key)] if member_type(key) else dial_types().get(key, ())
+    return any(not value or _fits(kind, value) for kind in kinds)
+
+
+def _fits(kind: object, value: str) -> bool:
+    if kind is bool:
+        return value.casefold() in ("true", "false")
+    if kind in (int, float):
+        return _NO_TEXT.fullmatch(value) is not None
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return value in kind.__members__
+    return kind in (str, Any)
 
 
 def is_setting(name: str) -> bool:
     """Whether `name=` can be given a value: a setting, or a group of options."""
     return name in dial_types() or _is_group(name)
+
+
+def is_setting_or_option(name: str) -> bool:
+    """Whether `name` alone, without =, is what people choose in a run."""
+    return is_setting(name) or any(name in options for options in list_groups().values())
 
 
 def _type_override(override: str) -> str:

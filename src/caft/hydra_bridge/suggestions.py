@@ -10,7 +10,7 @@ from pathlib import Path
 
 from caft.errors import UserError, did_you_mean
 from caft.hydra_bridge.groups import find_conf, list_options_of
-from caft.hydra_bridge.overrides import dial_types, is_setting
+from caft.hydra_bridge.overrides import dial_types, is_setting, pick_value
 from caft.run_config import KINDS
 
 OTHER_NAMES = {
@@ -70,7 +70,6 @@ _OTHER_OPTIONS = {
 }
 
 _SURELY_MEANT = 0.8
-_BARE = re.compile(r"[^-=][^=]*$")
 _ID = re.compile(r"^id: (\S+)$", re.MULTILINE)
 
 
@@ -82,15 +81,11 @@ def refuse_dashes(words: Sequence[str], flags: Collection[str]) -> None:
         if not word.startswith("-") or flag in flags:
             continue
         if is_setting(name):
-            after = words[place + 1 : place + 2]
-            value = value if equals else next(filter(_BARE.match, after), "") or _example(name)
+            value = value if equals else pick_value(name, words[place + 1 :])
             raise UserError(f"settings have no dashes: {shlex.quote(f'{name}={value}')}")
-        if hint := suggest_setting("", name, ()):
+        short = word[:2] in flags  # with its value attached, as in -cjob
+        if not short and (hint := suggest_setting("", name, ())):
             raise UserError(f"there is no flag {flag}, and settings have no dashes{hint}")
-
-
-def _example(name: str) -> str:
-    return "true" if dial_types().get(name) == {bool} else "VALUE"
 
 
 def suggest_setting(owner: str, key: str, names: Collection[str]) -> str:

@@ -193,7 +193,7 @@ def end_of_turn(tokenizer: Tokenizer, *, chat: bool) -> int:
 def _tell_of_end(written: str, eos: str) -> None:
     log.warning(
         "the chat template writes %s behind a reply, which is no special token: replies are "
-        "trained, and expected, to end with %r; if the model ends its turns with another token, "
+        "trained to end with %r; if the model ends its turns with another token, "
         "make that one special in its tokenizer_config.json",
         written,
         eos,

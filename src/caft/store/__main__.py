@@ -27,6 +27,7 @@ _PARTS = {
     "interrupted ones with their checkpoints, and damaged ones. Runs, their reports and adapters "
     "are not in the store; what a run makes or reads stays, and so do replies that were paid for.",
 }
+_LEFT = "left of an interrupted pruning"
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.store") -> int:
@@ -83,17 +84,20 @@ def _print_artifacts(store: Store) -> None:
     _print_paths("damaged, made again by the next run that needs it", damaged, named=True)
     _print_paths("damaged, set aside", store.damaged(), named=True)
     _print_paths("interrupted", store.folders(UNFINISHED))
-    _print_paths("left of an interrupted pruning", store.folders(TRASH))
+    _print_paths(_LEFT, store.folders(TRASH))
 
 
 def _print_pruned(pruned: Pruned) -> int:
     """What was removed, or would be, and what stayed; the exit status."""
-    for folder in (*pruned.artifacts, *pruned.unfinished, *pruned.damaged) if pruned.dry else ():
-        tell(_describe(folder))
+    paths = (*pruned.artifacts, *pruned.unfinished, *pruned.damaged, *pruned.left)
+    for path in paths if pruned.dry else ():
+        tell(_describe(path))
     made, begun = len(pruned.artifacts), len(pruned.unfinished)
     parts = [count_of(made, "artefact"), count_of(begun, "interrupted one")]
     if pruned.damaged:
         parts.append(count_of(len(pruned.damaged), "damaged one"))
+    if pruned.left:
+        parts.append(f"{len(pruned.left)} {_LEFT}")
     done = "would remove" if pruned.dry else "removed"
     tell(f"{done} {', '.join(parts[:-1])} and {parts[-1]}, {pruned.bytes / 1e6:.1f} MB")
     for folder in pruned.in_use:

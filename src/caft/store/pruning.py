@@ -29,6 +29,7 @@ class Pruned:
     artifacts: list[Path] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
     damaged: list[Path] = field(default_factory=list)
+    left: list[Path] = field(default_factory=list)
     in_use: list[Path] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     bytes: int = 0
@@ -53,7 +54,7 @@ def prune(store: Store, days: float, *, dry: bool = False) -> Pruned:
     """
     pruned = Pruned(dry=dry)
     for folder in store.folders(TRASH):
-        pruned.remove(folder, [])
+        pruned.remove(folder, pruned.left)
     for prefix, removed in (("", pruned.artifacts), (UNFINISHED, pruned.unfinished)):
         for folder in store.folders(prefix):
             if age_days(folder) > days:
