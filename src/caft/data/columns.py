@@ -18,7 +18,7 @@ from caft.data.gold import BASES, FORMS, choose_form, describe_missed, find_gold
 from caft.data.row_errors import read_each, refuse_mistakes
 from caft.data.shapes import parse_literal
 from caft.errors import UserError, count_of
-from caft.packed import pack
+from caft.packed import pack, values_of
 from caft.records import Question
 
 LEAST_OPTIONS, MOST_OPTIONS = 2, 26
@@ -38,7 +38,8 @@ class Reading:
     """How the columns of a set of files are read.
 
     A `first_index` of None is decided from all rows. `refuse_equal` refuses questions in which
-    another option equals the gold one. `rationale_prefix` is no part of a solution.
+    another option equals the gold one, and `refuse_fewer` those that lack the last of several
+    columns. `rationale_prefix` is no part of a solution.
     """
 
     columns: ColumnsConfig
@@ -46,6 +47,7 @@ class Reading:
     answer_form: AnswerForm = AnswerForm.auto
     first_index: int | None = None
     refuse_equal: bool = True
+    refuse_fewer: bool = False
     rationale_prefix: str = ""
 
     @property
@@ -112,7 +114,7 @@ def _refuse_disagreement(table: Table, reading: Reading) -> None:
 def _disagrees(row: Row, reading: Reading, second: Reading) -> bool:
     """Whether a row has two answers. One that is no question is left to be read as such."""
     try:
-        choices = _read_options(row, reading.options) if reading.options else reading.answer_set
+        choices = _read_options(row, reading) if reading.options else reading.answer_set
         gold = _read_gold(row, reading, choices)
     except UserError:
         return False
@@ -120,6 +122,15 @@ def _disagrees(row: Row, reading: Reading, second: Reading) -> bool:
         return _read_gold(row, second, choices) != gold
     except UserError:
         return True
+
+
+def lack_few_options(tables: Iterable[Table], names: Sequence[str]) -> bool:
+    """Whether in every table so few rows lack the last of these options that it is a mistake."""
+    return all(
+        sum(map(is_missing, values_of(table.rows, "values", names[-1])))
+        <= _MOST_UNREADABLE * len(table.rows)
+        for table in tables
+    )
 
 
 def keep_readable(table: Table, reading: Reading) -> Table:
@@ -172,7 +183,7 @@ def _read_question(row: Row, reading: Reading) -> Question:
         raise row.wrong_cell(columns.question, "give text, a number is not a question", kind)
     if context := _read_text(row, columns.context):
         text = f"{context}\n\n{text}"
-    options = _read_options(row, reading.options) if reading.options else ()
+    options = _read_options(row, reading) if reading.options else ()
     answer_set = () if reading.options else reading.answer_set
     subject = sys.intern(_read_text(row, columns.subject))
     rationale = _read_text(row, columns.rationale).removeprefix(reading.rationale_prefix).strip()
@@ -195,9 +206,9 @@ def _name(parts: Sequence[str]) -> str:
     return "q" + hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:12]
 
 
-def _read_options(row: Row, names: Sequence[str]) -> tuple[str, ...]:
+def _read_options(row: Row, reading: Reading) -> tuple[str, ...]:
     options = []
-    for place, value in enumerate(_option_values(row, names), start=1):
+    for place, value in enumerate(_option_values(row, reading), start=1):
         option = as_text(value)
         if option is None:
             missing = " (missing)" if is_missing(value) else ""
@@ -215,10 +226,11 @@ def _read_options(row: Row, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(options)
 
 
-def _option_values(row: Row, names: Sequence[str]) -> list[object]:
+def _option_values(row: Row, reading: Reading) -> list[object]:
+    names = reading.options
     if len(names) > 1:
         cells = [row.values.get(name) for name in names]
-        while cells and is_missing(cells[-1]):  # the row has fewer options
+        while cells and is_missing(cells[-1]) and not reading.refuse_fewer:
             cells.pop()
         return cells
     value = row.values.get(names[0])
@@ -236,7 +248,7 @@ def _option_values(row: Row, names: Sequence[str]) -> list[object]:
 def _answer_and_options(row: Row, reading: Reading) -> tuple[object, tuple[str, ...]] | None:
     answer = row.values.get(reading.columns.answer)
     try:
-        options = _read_options(row, reading.options)
+        options = _read_options(row, reading)
     except UserError:  # reported when the row is read as a question
         return None
     return None if is_missing(answer) else (answer, options)

@@ -10,6 +10,7 @@ from itertools import chain
 from caft.data.columns import (
     Reading,
     keep_readable,
+    lack_few_options,
     name_columns,
     read_ids,
     read_questions,
@@ -54,14 +55,20 @@ def read_mapped(
 ) -> QuestionSplits:
     """All splits of `tables`, whose columns `config` names or leaves to be recognised."""
     read = _recognise(tables, config)
-    reading = settle(read.tables, _reading(config, read.columns))
-    tables, unread = read.tables, 0
-    if isinstance(config, HubConfig):  # nobody can correct published rows
+    reading, unread = _reading(config, read.columns), 0
+    published = isinstance(config, HubConfig)
+    if published and len(named := config.columns.options or ()) > 1:
+        fewer = not lack_few_options(read.tables.values(), named)
+        reading = replace(reading, refuse_fewer=not fewer)
+    reading = settle(read.tables, reading)
+    tables = read.tables
+    if published:  # nobody can correct published rows
         tables = {split: keep_readable(table, reading) for split, table in read.tables.items()}
         unread = sum(len(read.tables[split].rows) - len(tables[split].rows) for split in tables)
     questions, columns, sources = read_questions(tables, reading), read.columns, read.sources
     del tables, read  # the rows are read, and need as much memory as the questions
-    _refuse_solutions([*questions.values()], columns, sources["answer"])
+    own = replace(columns, rationale=config.columns.rationale)
+    _refuse_solutions([*questions.values()], own, sources["answer"])
     answer = f"{sources['answer']}, as {_describe_form(reading)}"
     splits = divide_rows(config, **questions)
     removed = {**splits.removed, **({"rows that are no question": unread} if unread else {})}
@@ -100,7 +107,7 @@ def _refuse_solutions(
 ) -> None:
     """UserError if gold answers are worked solutions, which no reply can equal.
 
-    `source` is where the answers stood: a column, or the replies of another tool's rows.
+    The rationale of `columns` is the one that the user named. `source` is where the answers stood: a column, or the replies of another tool's rows.
     """
     golds = [
         pack(question for question in part if question.gold_text)

@@ -133,7 +133,10 @@ def split_numbers(tables: Mapping[str, Table], answer: str) -> Mapping[str, Tabl
     same object if none is.
     """
     made = {name: _split_numbers(table, answer) for name, table in tables.items()}
-    return tables if all(made[name] is tables[name] for name in tables) else _share(made)
+    if all(made[name] is tables[name] for name in tables):
+        return tables
+    # What another one has in a column of that name was not asked for.
+    return {name: _no_rationale(t) if t is tables[name] else t for name, t in made.items()}
 
 
 def _split_numbers(table: Table, answer: str) -> Table:
@@ -157,11 +160,13 @@ def _share(tables: dict[str, Table]) -> dict[str, Table]:
     if not any("rationale" in table.columns for table in tables.values()):
         return tables
     return {
-        name: table
-        if "rationale" in table.columns
-        else _add(table, [{"rationale": None} for _ in table.rows])
+        name: table if "rationale" in table.columns else _no_rationale(table)
         for name, table in tables.items()
     }
+
+
+def _no_rationale(table: Table) -> Table:
+    return _add(table, [{"rationale": None} for _ in table.rows])
 
 
 def _split_table(table: Table) -> Table:
