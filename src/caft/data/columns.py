@@ -83,24 +83,31 @@ def settle(tables: Mapping[str, Table], reading: Reading, *, quiet: bool = False
         refuse_missing_columns(table, name_columns(reading.columns), _advise(table, reading))
     _refuse_contradictions(reading)
     rows = chain.from_iterable(table.rows for table in tables.values())
-    decided = _decide_form(reading, rows, quiet=quiet)
-    if reading.columns.second_answer:
-        for table in tables.values():
-            _refuse_disagreement(table, decided)
-    return decided
+    return _decide_form(reading, rows, quiet=quiet)
 
 
-def _refuse_disagreement(table: Table, reading: Reading) -> None:
-    """UserError for rows whose second answer is another one, in the form in which most agree."""
-    columns = replace(reading.columns, answer=str(reading.columns.second_answer))
-    wrong: Sequence[Row] = table.rows
-    for form, base in product(FORMS if reading.options else (AnswerForm.text,), BASES):
+def refuse_disagreement(table: Table, given: Table, reading: Reading) -> None:
+    """UserError for rows whose second answer is another one, in the form in which most agree.
+
+    `given` are the rows before options and answers of `table` were rewritten: a second answer may
+    be right as it was there, and that is what a message quotes.
+    """
+    if not reading.columns.second_answer:
+        return
+    names = (reading.columns.answer, reading.columns.second_answer)
+    columns = replace(reading.columns, answer=names[1])
+    forms = FORMS if reading.options else (AnswerForm.text,)
+    wrong: Sequence[Row] = given.rows
+    for seconds, form, base in product((table, given), forms, BASES):
         second = replace(reading, columns=columns, answer_form=form, first_index=base)
-        disagreeing = [row for row in table.rows if _disagrees(row, reading, second)]
+        disagreeing = [
+            told
+            for row, told, other in zip(table.rows, given.rows, seconds.rows, strict=True)
+            if _disagrees(row, reading, other.values.get(names[1]), second)
+        ]
         wrong = min(wrong, disagreeing, key=len)
         if not wrong:
             return
-    names = (reading.columns.answer, columns.answer)
     told = (
         f"{row.origin}: column "
         + " and ".join(f"{name!r} says {show(row.values.get(name))}" for name in names)
@@ -111,7 +118,7 @@ def _refuse_disagreement(table: Table, reading: Reading) -> None:
     refuse_mistakes([*told], advice)
 
 
-def _disagrees(row: Row, reading: Reading, second: Reading) -> bool:
+def _disagrees(row: Row, reading: Reading, other: object, second: Reading) -> bool:
     """Whether a row has two answers. One that is no question is left to be read as such."""
     try:
         choices = _read_options(row, reading) if reading.options else reading.answer_set
@@ -119,7 +126,8 @@ def _disagrees(row: Row, reading: Reading, second: Reading) -> bool:
     except UserError:
         return False
     try:
-        return _read_gold(row, second, choices) != gold
+        asked = Row(row.origin, {second.columns.answer: other})
+        return _read_gold(asked, second, choices) != gold
     except UserError:
         return True
 
