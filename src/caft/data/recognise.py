@@ -148,7 +148,7 @@ def _refuse_other_options(
     first, *others = tables.values()
     expected = expected if {*expected} <= {*first.columns} else ()
     for table in others:
-        found = _find_columns(table, columns).options or ()
+        found: Sequence[str] = _find_columns(table, columns).options or ()
         listed = {*found} <= {*table.columns} and not (
             not expected and found[1:] and found[0].casefold().startswith("answer")
         )

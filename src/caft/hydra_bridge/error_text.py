@@ -302,8 +302,8 @@ def _explain_choice(error: MissingConfigException) -> str:
     typed = group.removeprefix("schema/")
     if typed != group and (kinds := KINDS.get(typed)):
         preset = option in list_options_of(typed)
-        own = f"; for the settings of {option}, put '- {option}' there" if preset else ""
-        return f"no kind {option!r} for '/{named}@_here_'; there are {', '.join(kinds)}{own}"
+        instead = f"; for the settings of {option}, put '- {option}' there" if preset else ""
+        return f"no kind {option!r} for '/{named}@_here_'; there are {', '.join(kinds)}{instead}"
     if list_options_of(named.partition("/")[0]):  # a hub id has a slash of its own
         group, _, option = named.partition("/")
     options = sorted(error.options or list_options_of(group))
