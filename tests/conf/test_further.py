@@ -47,16 +47,21 @@ def test_the_composed_config_stands_alone() -> None:
     assert digest_config(again) == digest_config(config)
 
 
-def test_without_further_sets_a_job_is_named_as_before_there_were_any() -> None:
-    config = compose(["model=tiny"])
+def test_without_later_settings_a_job_is_named_as_before_there_were_any() -> None:
+    config = compose(["model=tiny", "dataset=hub", "dataset.id=a/b"])
     values = plain(config)
     assert values["evaluation"].pop("also") == []
+    for name in ("rationale_prefix", "shots_split"):
+        assert values["dataset"].pop(name) is None
+    assert values["dataset"]["columns"].pop("second_answer") is None
     from caft.store import digest
 
     del values["store"], values["trainer"]["progress"]
     assert digest_config(config) == digest(values)
     also = [compose(["model=tiny", "dataset=arithmetic"]).dataset]
     other = replace(config, evaluation=replace(config.evaluation, also=also))
+    assert digest_config(other) != digest_config(config)
+    other = replace(config, dataset=replace(config.dataset, shots_split="dev"))  # type: ignore[call-arg]
     assert digest_config(other) != digest_config(config)
 
 
@@ -70,6 +75,7 @@ REFUSED = {
     "number out of range": (["[{dataset:arc,test:0}]"],
                             "evaluation.also, arc: dataset.test is 0; give 1 to"),
     "text for a number": (["[{dataset:arc,test:many}]"], "evaluation.also, arc: ", "whole number"),
+    "a list for a kind": (["[{kind:[a],name:u}]"], "evaluation.also, u: kind is", "give one of "),
     "kind of another": (["[{dataset:arc,kind:local}]"], "evaluation.also.0 is"),
     "the run's own": (["[mixed]"], "names mixed, which is this run's dataset", "leave it out"),
     "the run's own by another name": (["[{dataset:mixed,name:x,seed:3}]"],

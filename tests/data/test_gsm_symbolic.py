@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from fractions import Fraction
 from typing import Any
@@ -36,6 +37,20 @@ def test_questions_are_distinct_solved_and_drawn_by_their_seed() -> None:
     assert not {q.text for q in other.test} & {question.text for question in every}
     # The held-out questions do not depend on how many are trained on.
     assert load_questions(config(train=7)).test_fingerprint == splits.test_fingerprint
+
+
+def test_a_solution_without_its_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = pytest.importorskip("reasoning_gym", reason="needs the extra [gsm_symbolic]")
+    made = package.create_dataset
+
+    def spoilt(*words: Any, **dials: Any) -> list[Any]:
+        items = [*itertools.islice(made(*words, **dials), 60)]
+        items[30]["metadata"]["answer_cot"] = "So it is twelve."
+        return items
+
+    monkeypatch.setattr(package, "create_dataset", spoilt)
+    with pytest.raises(UserError, match=r", item 30: answer 'So it .* does not end in '#### NUMB"):
+        load_questions(config())
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

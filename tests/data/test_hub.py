@@ -206,6 +206,13 @@ def test_a_subsets_own_folder_is_a_copy_of_it(tmp_path: Path) -> None:
         load_questions(ready("gsm8k", tmp_path / "socratic"))
 
 
+def test_a_copy_may_be_named_as_one_of_the_subsets_that_it_holds(tmp_path: Path) -> None:
+    files, schema, make = SETS["gsm8k"]
+    lay_out(tmp_path / "main", files, pa.schema(schema), make)
+    splits = load_questions(ready("gsm8k", tmp_path / "main"))
+    assert splits == load_questions(ready("gsm8k", tmp_path / "main/main"))
+
+
 def test_shots_are_drawn_from_the_split_that_is_named(tmp_path: Path) -> None:
     _, schema, make = SETS["mmlu"]
     names = ("all/test-00000-of-00001.parquet", "all/dev-00000-of-00001.parquet")
@@ -220,15 +227,22 @@ def test_exams_without_an_option_are_left_out_and_their_first_index_is_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [exam(n, cop=1 + n % 4) for n in range(200)]
-    rows[3]["opd"], rows[4]["opa"] = "  ", None
+    rows[3]["opd"], rows[4]["opa"], rows[5]["opd"] = "  ", None, None
     path = write(tmp_path / "rows.parquet", rows, "medmcqa")
     with caplog.at_level("INFO"):
         splits = load_questions(ready("medmcqa", path, test_split=None))
-    assert splits.removed == {"rows that are no question": 2}
+    assert splits.removed == {"rows that are no question": 3}
     found = everything(splits)
-    assert len(found) == 198
+    assert len(found) == 197
     assert all(q.gold_index == int(q.id.removeprefix("id-")) % 4 for q in found)
     assert "answers in column 'cop' are read as index, counting from 1" in caplog.text
+
+
+def test_a_published_set_may_have_fewer_options_in_many_rows(tmp_path: Path) -> None:
+    rows = [exam(n, cop=n % 3, **({"opd": ""} if n % 10 == 0 else {})) for n in range(200)]
+    path = write(tmp_path / "rows.parquet", rows, "medmcqa")
+    found = everything(load_questions(ready("medmcqa", path, test_split=None, first_index=0)))
+    assert sorted(len(question.options) for question in found) == [3] * 20 + [4] * 180
 
 
 def test_an_index_that_tells_no_base_is_asked_for(tmp_path: Path) -> None:
@@ -365,6 +379,15 @@ def test_files_of_a_split(
     names: list[str], split: str, subset: str | None, chosen: list[int]
 ) -> None:
     assert choose_files(names, split, subset) == [names[place] for place in chosen]
+
+
+def test_each_subset_of_a_refusal_can_be_given() -> None:
+    names = ["test.parquet", "data/test.parquet", "old/data/test.parquet"]
+    with pytest.raises(UserError, match=r"several: \., data, old/data; give one of them"):
+        choose_files(names, "test", None)
+    assert choose_files(names, "test", ".") == ["test.parquet"]
+    assert choose_files(names, "test", "old/data") == ["old/data/test.parquet"]
+    assert choose_files(["test/0.csv", "a/test/0.csv"], "test", ".") == ["test/0.csv"]
 
 
 def test_several_subsets_are_asked_for_and_missing_parts_are_noticed() -> None:

@@ -128,6 +128,25 @@ def test_what_the_hubs_own_tool_has_downloaded_is_read_offline(
     assert load(hub, tmp_path, COMMIT, HF_HUB_OFFLINE="1") == "30"
 
 
+FOLDER = """
+import sys
+from huggingface_hub import snapshot_download
+snapshot_download("fake/sums", repo_type="dataset", revision=sys.argv[1],
+                  allow_patterns=["train*"])
+"""
+
+
+def test_of_what_the_hubs_own_tool_has_downloaded_only_the_files_that_are_read_are_needed(
+    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "FILES", (*FILES, "other.jsonl"))
+    call(FOLDER, COMMIT, hub, tmp_path)
+    assert not list(tmp_path.rglob("other.jsonl"))
+    assert load(hub, tmp_path, COMMIT, HF_HUB_OFFLINE="1") == "30"
+    next(tmp_path.rglob("snapshots/*/train_2.jsonl")).unlink()
+    assert "is not in the local cache" in load(hub, tmp_path, COMMIT, HF_HUB_OFFLINE="1")
+
+
 def test_a_refusal_says_what_to_do(tmp_path: Path, hub: FakeHub) -> None:
     expected = {
         ("main", "fake/smus"): "dataset.id=fake/smus is not on the hub, or is private; correct",

@@ -302,6 +302,18 @@ def test_solutions_that_end_in_a_number_are_split_off(
     assert {(q.gold_text, q.rationale) for q in both.test} == {(n, None) for n in "789"}
 
 
+def test_a_column_that_was_not_named_is_no_solution_beside_those_that_are_split_off(
+    tmp_path: Path,
+) -> None:
+    train = free(tmp_path, [f"So {n}.\n#### {n}" for n in range(12)])
+    rows: list[dict[str, object]] = [
+        {"question": f"And {n}?", "answer": str(n), "rationale": "Not mapped."} for n in range(4)
+    ]
+    splits = load(train, test_path=write_jsonl(tmp_path, rows, "test.jsonl"))
+    assert {q.rationale for q in splits.test} == {None}
+    assert all((q.rationale or "").startswith("So ") for q in splits.train)
+
+
 def test_solutions_as_gold_are_noticed(tmp_path: Path) -> None:
     answers = [f"First {n}.\n#### {n}" for n in range(12)]
     message = refused(free(tmp_path, answers), columns=ColumnsConfig(rationale="question"))
@@ -310,6 +322,11 @@ def test_solutions_as_gold_are_noticed(tmp_path: Path) -> None:
     message = refused(free(tmp_path, [*answers, "Six. " * 9999]))
     assert "in 12 of 13 rows (not q.jsonl:13); end every answer so, or put the num" in message
     assert len(message) < 300
+    # Also where those of another file are split off.
+    path = free(tmp_path, answers)
+    odd = [{"question": f"And {n}?", "answer": text} for n, text in enumerate([*answers, "Six."])]
+    message = refused(path, test_path=write_jsonl(tmp_path, odd, "test.jsonl"))
+    assert "in 12 of 13 rows (not test.jsonl:13); end every answer so, or put the num" in message
 
 
 def test_solutions_around_a_box_are_noticed_and_boxed_answers_are_none(tmp_path: Path) -> None:

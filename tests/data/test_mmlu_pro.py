@@ -16,7 +16,9 @@ import pyarrow.parquet
 import pytest
 
 from caft.data import QuestionSplits, load_questions
+from caft.data import columns as reading
 from caft.data.config import ColumnsConfig, DatasetConfig, LocalConfig
+from caft.data.files import Row
 from caft.errors import UserError
 from caft.hydra_bridge import compose
 from caft.text.config import PromptConfig
@@ -206,6 +208,65 @@ def test_one_contradiction_among_many_published_rows_is_refused(copy: Path) -> N
         load(copy)
     columns = replace(composed().columns, second_answer=None)  # type: ignore[attr-defined]
     assert load(copy, columns=columns).train
+
+
+def test_second_answers_are_compared_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    compare = reading._disagrees
+
+    def note(row: Row, *words: Any) -> bool:
+        compared.append(row.origin)
+        return compare(row, *words)
+
+    monkeypatch.setattr(reading, "_disagrees", note)
+    load(copy)
+    assert len(compared) == len({*compared}) > 6
+
+
+PAINT = ["red", "green", "blue"]
+NUMBERED: dict[str, Any] = {"options": {"label": ["1", "2", "3"], "text": PAINT}}
+NAMED: dict[str, Any] = {"options": [{"id": f"x{n}", "text": text} for n, text in enumerate(PAINT)]}
+
+
+@pytest.mark.parametrize(
+    ("more", "both", "wrong", "line"),
+    [
+        (NAMED, [lambda n: f"x{n % 3}"] * 2, "x2", "'x0' and 'Key' says 'x2'"),
+        (NAMED, [lambda n: f"x{n % 3}", lambda n: n % 3], 2, "'x0' and 'Key' says 2"),
+        (NAMED, [lambda n: PAINT[n % 3], lambda n: f"x{n % 3}"], "x2", "'red' and 'Key' says 'x2'"),
+        (NUMBERED, [lambda n: str(1 + n % 3), lambda n: n % 3], 2, "'1' and 'Key' says 2"),
+        ({}, [lambda n: ("yes", "No")[n % 2]] * 2, "No", "'yes' and 'Key' says 'No'"),
+        ({}, [lambda n: n % 2 == 0] * 2, False, "True and 'Key' says False"),
+        (
+            {},
+            [lambda n: f"So.\n#### {n},000", lambda n: f"{n},000"],
+            "7",
+            "'So.\\n#### 6,000' and ",
+        ),
+        ({}, [lambda n: f"It is:\n#### {n}"] * 2, "7", "and 'Key' says '7'"),
+    ],
+)
+def test_a_second_answer_is_compared_as_the_first_is_read_and_quoted_as_it_is(
+    tmp_path: Path, more: dict[str, Any], both: list[Any], wrong: object, line: str
+) -> None:
+    path = tmp_path / "mine.jsonl"
+
+    def read(change: dict[str, object]) -> QuestionSplits:
+        first, second = both
+        rows = [
+            {"question": f"{n}?", **more, "answer": first(n), "key": second(n)} for n in range(30)
+        ]
+        rows[6] |= change
+        path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+        columns = ColumnsConfig(second_answer="Key")
+        return load_questions(LocalConfig(name="mine", train_path=str(path), columns=columns))
+
+    assert read({}).train
+    with pytest.raises(
+        UserError, match=r"^mine.jsonl:7: column 'answer' says .*different"
+    ) as error:
+        read({"key": wrong})
+    assert line in str(error.value)
 
 
 @pytest.mark.parametrize(

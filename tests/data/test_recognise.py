@@ -295,6 +295,27 @@ def test_other_columns_that_are_no_other_options_are_read(
     assert {len(question.options) for question in splits.test} == {len(train)}
 
 
+def test_further_answers_of_one_file_are_no_options(tmp_path: Path) -> None:
+    one, other = write_pair(tmp_path, {}, {"answer_1": "A", "answer_2": "B"})
+    splits = load(one, test_path=other, validation=2)
+    assert {q.gold_text for q in (*splits.train, *splits.test)} == {*"ABC"}
+
+
+@pytest.mark.parametrize("words", [("True", "False"), ("Yes", "No")])
+def test_truth_values_may_have_their_options_in_the_test_file_alone(
+    tmp_path: Path, words: tuple[str, str]
+) -> None:
+    rows: dict[str, list[dict[str, object]]] = {
+        name: [{"question": f"{name} {n}?", "answer": words[n % 2]} for n in range(6)]
+        for name in ("train", "test")
+    }
+    rows["test"] = [{**row, "options": words} for row in rows["test"]]
+    one, other = (write(tmp_path, each, name=name) for name, each in rows.items())
+    splits = load(one, test_path=other, validation=2)
+    assert {question.options for question in (*splits.train, *splits.test)} == {words}
+    assert [question.gold_index for question in splits.test] == [0, 1] * 3
+
+
 @pytest.mark.parametrize(
     ("names", "found"),
     [

@@ -105,6 +105,13 @@ def test_a_kind_that_became_an_option_of_another_is_to_be_composed_anew(
     for words in (["dataset=mine"], [f"dataset.kind={kind}"]):
         with pytest.raises(UserError, match=f"^{line}"):
             compose(words)
+    own.write_text(f"defaults: [/schema/dataset/{kind}@_here_, _self_]\nname: mine\n")
+    with pytest.raises(
+        UserError, match=rf"^no kind '{kind}' for .*_here_'; .* put '- {kind}' there$"
+    ):
+        compose(["dataset=mine"])
+    own.write_text(f"defaults: [{kind}, _self_]\nname: mine\n")
+    assert compose(["dataset=mine"]).dataset.name == "mine"
     with pytest.raises(UserError, match=f"^evaluation.also, old: {line}"):
         compose([f"evaluation.also=[{{kind: {kind}, name: old}}]"])
     assert compose([f"dataset={kind}"]).dataset.kind == "hub"

@@ -18,7 +18,7 @@ from caft.data.gold import BASES, FORMS, choose_form, describe_missed, find_gold
 from caft.data.row_errors import read_each, refuse_mistakes
 from caft.data.shapes import parse_literal
 from caft.errors import UserError, count_of
-from caft.packed import pack
+from caft.packed import pack, values_of
 from caft.records import Question
 
 LEAST_OPTIONS, MOST_OPTIONS = 2, 26
@@ -38,7 +38,8 @@ class Reading:
     """How the columns of a set of files are read.
 
     A `first_index` of None is decided from all rows. `refuse_equal` refuses questions in which
-    another option equals the gold one. `rationale_prefix` is no part of a solution.
+    another option equals the gold one, and `refuse_fewer` those that lack the last of several
+    columns. `rationale_prefix` is no part of a solution.
     """
 
     columns: ColumnsConfig
@@ -46,6 +47,7 @@ class Reading:
     answer_form: AnswerForm = AnswerForm.auto
     first_index: int | None = None
     refuse_equal: bool = True
+    refuse_fewer: bool = False
     rationale_prefix: str = ""
 
     @property
@@ -81,24 +83,31 @@ def settle(tables: Mapping[str, Table], reading: Reading, *, quiet: bool = False
         refuse_missing_columns(table, name_columns(reading.columns), _advise(table, reading))
     _refuse_contradictions(reading)
     rows = chain.from_iterable(table.rows for table in tables.values())
-    decided = _decide_form(reading, rows, quiet=quiet)
-    if reading.columns.second_answer:
-        for table in tables.values():
-            _refuse_disagreement(table, decided)
-    return decided
+    return _decide_form(reading, rows, quiet=quiet)
 
 
-def _refuse_disagreement(table: Table, reading: Reading) -> None:
-    """UserError for rows whose second answer is another one, in the form in which most agree."""
-    columns = replace(reading.columns, answer=str(reading.columns.second_answer))
-    wrong: Sequence[Row] = table.rows
-    for form, base in product(FORMS if reading.options else (AnswerForm.text,), BASES):
+def refuse_disagreement(table: Table, given: Table, reading: Reading) -> None:
+    """UserError for rows whose second answer is another one, in the form in which most agree.
+
+    `given` are the rows before options and answers of `table` were rewritten: a second answer may
+    be right as it was there, and that is what a message quotes.
+    """
+    if not reading.columns.second_answer:
+        return
+    names = (reading.columns.answer, reading.columns.second_answer)
+    columns = replace(reading.columns, answer=names[1])
+    forms = FORMS if reading.options else (AnswerForm.text,)
+    wrong: Sequence[Row] = given.rows
+    for seconds, form, base in product((table, given), forms, BASES):
         second = replace(reading, columns=columns, answer_form=form, first_index=base)
-        disagreeing = [row for row in table.rows if _disagrees(row, reading, second)]
+        disagreeing = [
+            told
+            for row, told, other in zip(table.rows, given.rows, seconds.rows, strict=True)
+            if _disagrees(row, reading, other.values.get(names[1]), second)
+        ]
         wrong = min(wrong, disagreeing, key=len)
         if not wrong:
             return
-    names = (reading.columns.answer, columns.answer)
     told = (
         f"{row.origin}: column "
         + " and ".join(f"{name!r} says {show(row.values.get(name))}" for name in names)
@@ -109,17 +118,27 @@ def _refuse_disagreement(table: Table, reading: Reading) -> None:
     refuse_mistakes([*told], advice)
 
 
-def _disagrees(row: Row, reading: Reading, second: Reading) -> bool:
+def _disagrees(row: Row, reading: Reading, other: object, second: Reading) -> bool:
     """Whether a row has two answers. One that is no question is left to be read as such."""
     try:
-        choices = _read_options(row, reading.options) if reading.options else reading.answer_set
+        choices = _read_options(row, reading) if reading.options else reading.answer_set
         gold = _read_gold(row, reading, choices)
     except UserError:
         return False
     try:
-        return _read_gold(row, second, choices) != gold
+        asked = Row(row.origin, {second.columns.answer: other})
+        return _read_gold(asked, second, choices) != gold
     except UserError:
         return True
+
+
+def lack_few_options(tables: Iterable[Table], names: Sequence[str]) -> bool:
+    """Whether in every table so few rows lack the last of these options that it is a mistake."""
+    return all(
+        sum(map(is_missing, values_of(table.rows, "values", names[-1])))
+        <= _MOST_UNREADABLE * len(table.rows)
+        for table in tables
+    )
 
 
 def keep_readable(table: Table, reading: Reading) -> Table:
@@ -172,7 +191,7 @@ def _read_question(row: Row, reading: Reading) -> Question:
         raise row.wrong_cell(columns.question, "give text, a number is not a question", kind)
     if context := _read_text(row, columns.context):
         text = f"{context}\n\n{text}"
-    options = _read_options(row, reading.options) if reading.options else ()
+    options = _read_options(row, reading) if reading.options else ()
     answer_set = () if reading.options else reading.answer_set
     subject = sys.intern(_read_text(row, columns.subject))
     rationale = _read_text(row, columns.rationale).removeprefix(reading.rationale_prefix).strip()
@@ -195,9 +214,9 @@ def _name(parts: Sequence[str]) -> str:
     return "q" + hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:12]
 
 
-def _read_options(row: Row, names: Sequence[str]) -> tuple[str, ...]:
+def _read_options(row: Row, reading: Reading) -> tuple[str, ...]:
     options = []
-    for place, value in enumerate(_option_values(row, names), start=1):
+    for place, value in enumerate(_option_values(row, reading), start=1):
         option = as_text(value)
         if option is None:
             missing = " (missing)" if is_missing(value) else ""
@@ -215,10 +234,11 @@ def _read_options(row: Row, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(options)
 
 
-def _option_values(row: Row, names: Sequence[str]) -> list[object]:
+def _option_values(row: Row, reading: Reading) -> list[object]:
+    names = reading.options
     if len(names) > 1:
         cells = [row.values.get(name) for name in names]
-        while cells and is_missing(cells[-1]):  # the row has fewer options
+        while cells and is_missing(cells[-1]) and not reading.refuse_fewer:
             cells.pop()
         return cells
     value = row.values.get(names[0])
@@ -236,7 +256,7 @@ def _option_values(row: Row, names: Sequence[str]) -> list[object]:
 def _answer_and_options(row: Row, reading: Reading) -> tuple[object, tuple[str, ...]] | None:
     answer = row.values.get(reading.columns.answer)
     try:
-        options = _read_options(row, reading.options)
+        options = _read_options(row, reading)
     except UserError:  # reported when the row is read as a question
         return None
     return None if is_missing(answer) else (answer, options)

@@ -133,9 +133,9 @@ class ColumnsConfig:
 
     `options` names one column with a list (or a JSON list as text), or several columns with one
     option each, such as `[A, B, C, D]` or `A,B,C,D`; a row with empty cells at the end has fewer
-    options. `context` is a passage that stands before the question. `second_answer` has the gold
-    answer once more, in any form, and must say the same. Without an `id` column, ids are made of
-    the content.
+    options, or is no question where few published rows (2%) lack the last one. `context` is a
+    passage that stands before the question. `second_answer` has the gold answer once more, in any
+    form, and must say the same. Without an `id` column, ids are made of the content.
     """
 
     id: Text | None = None

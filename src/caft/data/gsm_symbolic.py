@@ -11,11 +11,12 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import islice
 
+from caft.data.cells import show
 from caft.data.columns import Reading, read_questions
 from caft.data.config import ColumnsConfig, GsmSymbolicConfig
 from caft.data.dedup import fold
 from caft.data.files import Row, Table
-from caft.data.shapes import split_numbers
+from caft.data.shapes import FINAL_NUMBER, split_numbers
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError, count_of
 from caft.program import install_hint
@@ -30,7 +31,8 @@ def load_gsm_symbolic(config: GsmSymbolicConfig) -> QuestionSplits:
     """All splits, from `config` and the package's version alone; no question is there twice.
 
     A split does not depend on the sizes of those after it: shots, test, validation, train.
-    UserError where the package is not installed, or has too few different questions.
+    UserError where the package is not installed, writes its answers otherwise, or has too few
+    different questions.
     """
     if find_spec("reasoning_gym") is None:
         raise UserError(
@@ -63,6 +65,11 @@ def _draw(wanted: int, seed: int, name: str) -> Iterator[Row]:
         item = drawn[place]
         text = item["question"].removesuffix(_INSTRUCTION)
         values = {"question": text, "answer": item["metadata"]["answer_cot"]}
+        if not FINAL_NUMBER.search(values["answer"]):
+            raise UserError(
+                f"{name}, item {place}: answer {show(values['answer'])} does not end in "
+                f"'#### NUMBER'; {install_hint('gsm_symbolic')}, or use dataset=gsm8k"
+            )
         rows.setdefault(fold(text), Row(f"{name}, item {place}", values))
         if len(rows) == wanted:
             return iter(rows.values())

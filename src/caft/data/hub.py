@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -71,9 +71,11 @@ def _copied(config: HubConfig, given: str) -> dict[str, list[Path]]:
     if not path.is_dir():
         _refuse_other_splits(config, path)
         return {"train": [path]}
-    if path.name == config.subset:
+    names = _list_files(path)
+    files = _choose(config, names)
+    if path.name == config.subset and not any(files.values()):
         config = replace(config, subset=None)
-    files = _choose(config, _list_files(path))
+        files = _choose(config, names)
     if not files.get("shots"):
         files.pop("shots", None)
     _refuse_missing(config, files, f"dataset.path={given}")
@@ -121,15 +123,13 @@ def _published(config: HubConfig, *, fetch: bool) -> dict[str, list[Path]]:
 def _find_cached(config: HubConfig, revision: str) -> dict[str, list[Path]] | None:
     """The files of each split, if the hub's cache has all of them.
 
-    Which they are says the listing that was kept when they were downloaded; where another tool did
-    that, the names of those that are there.
+    Which they are says the listing that we or the hub's own tool kept of the download; without one,
+    the names of those that are there.
     """
-    folder = _find_snapshot(config, revision, whole=False)
-    listed = _read_listing(folder) if folder else None
-    if listed is None:
-        folder = _find_snapshot(config, revision, whole=True)
+    folder = _find_snapshot(config, revision)
     if folder is None:
         return None
+    listed = _read_listing(folder)
     files = _choose(config, _list_files(folder) if listed is None else listed)
     paths = {split: [folder / name for name in names] for split, names in files.items()}
     if listed is None:
@@ -166,8 +166,8 @@ def _refuse_missing(config: HubConfig, files: Mapping[str, Sequence[str]], where
             )
 
 
-def _find_snapshot(config: HubConfig, revision: str, *, whole: bool) -> Path | None:
-    """The folder in the hub's cache; if `whole`, none that the hub's own tool left half."""
+def _find_snapshot(config: HubConfig, revision: str) -> Path | None:
+    """The folder in the hub's cache, which may be half of it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -179,7 +179,7 @@ def _find_snapshot(config: HubConfig, revision: str, *, whole: bool) -> Path | N
                 repo_type="dataset",
                 revision=revision,
                 local_files_only=True,
-                allow_patterns=None if whole else [],
+                allow_patterns=[],
             )
         )
     except (LocalEntryNotFoundError, OSError, ValueError):
@@ -201,11 +201,12 @@ def _keep_listing(config: HubConfig, commit: str, names: Sequence[str]) -> None:
 
 
 def _read_listing(snapshot: Path) -> list[str] | None:
-    path = _listing_path(snapshot.parent.parent, snapshot.name)
-    try:
-        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError):
-        return None
+    own = _listing_path(snapshot.parent.parent, snapshot.name)
+    for path in (own, own.parent.parent / "trees" / own.name):  # where the hub's tool keeps it
+        with suppress(OSError, ValueError, KeyError):
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            return [str(name) for name in (kept["files"] if isinstance(kept, dict) else kept)]
+    return None
 
 
 def _listing_path(home: Path, commit: str) -> Path:

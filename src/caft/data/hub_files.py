@@ -24,7 +24,11 @@ def choose_files(names: Sequence[str], split: str, subset: str | None) -> list[s
     data = [name for name in names if name.lower().endswith(_ENDINGS)]
     if subset is not None:
         alone = [name for name in data if PurePosixPath(name).stem == subset]
-        data = [name for name in data if subset in PurePosixPath(name).parts[:-1]]
+        data = [
+            name
+            for name in data
+            if subset in (_subset_of(name, split), *PurePosixPath(name).parts[:-1])
+        ]
         if not data:
             return _one_file(alone, split)
     found = [name for name in data if _is_split(name, split)]

@@ -10,9 +10,11 @@ from itertools import chain
 from caft.data.columns import (
     Reading,
     keep_readable,
+    lack_few_options,
     name_columns,
     read_ids,
     read_questions,
+    refuse_disagreement,
     settle,
 )
 from caft.data.config import AnswerForm, ColumnsConfig, HubConfig, LocalConfig, MappedConfig
@@ -53,15 +55,24 @@ def read_mapped(
     divide_rows: Callable[..., QuestionSplits] = divide,
 ) -> QuestionSplits:
     """All splits of `tables`, whose columns `config` names or leaves to be recognised."""
+    tables = _adopt(tables, config.columns)
     read = _recognise(tables, config)
-    reading = settle(read.tables, _reading(config, read.columns))
-    tables, unread = read.tables, 0
-    if isinstance(config, HubConfig):  # nobody can correct published rows
+    reading, unread = _reading(config, read.columns), 0
+    published = isinstance(config, HubConfig)
+    if published and len(named := config.columns.options or ()) > 1:
+        fewer = not lack_few_options(read.tables.values(), named)
+        reading = replace(reading, refuse_fewer=not fewer)
+    reading = settle(read.tables, reading)
+    for split, table in read.tables.items():
+        refuse_disagreement(table, tables[split], reading)
+    tables = read.tables
+    if published:  # nobody can correct published rows
         tables = {split: keep_readable(table, reading) for split, table in read.tables.items()}
         unread = sum(len(read.tables[split].rows) - len(tables[split].rows) for split in tables)
     questions, columns, sources = read_questions(tables, reading), read.columns, read.sources
     del tables, read  # the rows are read, and need as much memory as the questions
-    _refuse_solutions([*questions.values()], columns, sources["answer"])
+    own = replace(columns, rationale=config.columns.rationale)
+    _refuse_solutions([*questions.values()], own, sources["answer"])
     answer = f"{sources['answer']}, as {_describe_form(reading)}"
     splits = divide_rows(config, **questions)
     removed = {**splits.removed, **({"rows that are no question": unread} if unread else {})}
@@ -70,11 +81,13 @@ def read_mapped(
 
 def _recognise(tables: Mapping[str, Table], config: MappedConfig) -> Recognised:
     """The columns by their names in the config, in any case, or by those of other data sets."""
-    named = list(name_columns(config.columns).values())
-    read = recognise({key: adopt_names(table, named) for key, table in tables.items()}, config)
-    found = list(name_columns(read.columns).values())
-    adopted = {key: adopt_names(table, found) for key, table in read.tables.items()}
-    return replace(read, tables=adopted)
+    read = recognise(_adopt(tables, config.columns), config)
+    return replace(read, tables=_adopt(read.tables, read.columns))
+
+
+def _adopt(tables: Mapping[str, Table], columns: ColumnsConfig) -> dict[str, Table]:
+    names = list(name_columns(columns).values())
+    return {key: adopt_names(table, names) for key, table in tables.items()}
 
 
 def _describe_form(reading: Reading) -> str:
@@ -100,7 +113,8 @@ def _refuse_solutions(
 ) -> None:
     """UserError if gold answers are worked solutions, which no reply can equal.
 
-    `source` is where the answers stood: a column, or the replies of another tool's rows.
+    The rationale of `columns` is the one that the user named. `source` is where the answers stood:
+    a column, or the replies of another tool's rows.
     """
     golds = [
         pack(question for question in part if question.gold_text)

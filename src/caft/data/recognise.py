@@ -73,21 +73,22 @@ def recognise(tables: Mapping[str, Table], config: MappedConfig) -> Recognised:
     rewritten, shape = _rewrite(tables, first, columns)
     first = next(iter(rewritten.values()))
     found = _find_columns(first, columns)
-    _refuse_other_options(rewritten, columns)
     if shape:
         found = _take_shape(first, found, columns)
+    answers = [found.answer, *filter(None, [found.second_answer])]
     if columns.options and found.options is None and not config.answer_set:
-        rewritten = {name: _offer_truths(table, found.answer) for name, table in rewritten.items()}
+        rewritten = {name: _offer_truths(table, answers) for name, table in rewritten.items()}
         if all("options" in table.columns for table in rewritten.values()):
             found = replace(found, options=["options"])
+    _refuse_other_options(rewritten, columns, found.options or ())
     if found.options and len(found.options) == 1:
         name = found.options[0]
         rewritten = {
-            split: list_options(table, name, found.answer) for split, table in rewritten.items()
+            split: list_options(table, name, answers) for split, table in rewritten.items()
         }
     sources = _describe(found, shape)
     if not (found.options or found.rationale):
-        apart = split_numbers(rewritten, found.answer)
+        apart = split_numbers(rewritten, *answers)
         if apart is not rewritten:
             found = replace(found, rationale="rationale")
             sources["rationale"] = f"{found.answer}, before ####"
@@ -137,24 +138,27 @@ def _find_columns(table: Table, columns: ColumnsConfig) -> ColumnsConfig:
     return found
 
 
-def _refuse_other_options(tables: Mapping[str, Table], columns: ColumnsConfig) -> None:
-    """Read as the first file, another one would lose some of its options, or all of them."""
+def _refuse_other_options(
+    tables: Mapping[str, Table], columns: ColumnsConfig, expected: Sequence[str]
+) -> None:
+    """Read as the first file, another one would lose some of its options, or all of them.
+
+    Beside a first file without options, `answer_1` is one more answer to a free question.
+    """
     first, *others = tables.values()
-    expected = _list_option_columns(first, columns)
+    expected = expected if {*expected} <= {*first.columns} else ()
     for table in others:
-        found = _list_option_columns(table, columns)
-        if found and [*map(str.casefold, found)] != [*map(str.casefold, expected)]:
+        found: Sequence[str] = _find_columns(table, columns).options or ()
+        listed = {*found} <= {*table.columns} and not (
+            not expected and found[1:] and found[0].casefold().startswith("answer")
+        )
+        if listed and found and [*map(str.casefold, found)] != [*map(str.casefold, expected)]:
             of_first = f"in {', '.join(expected)}" if expected else "has none"
             raise UserError(
                 f"{table.name} has its options in {', '.join(found)}, and {first.name} {of_first}; "
                 "give both files the same columns (a cell may be empty), or say which to read: "
                 "dataset.columns.options=[NAME,...], or null for free text"
             )
-
-
-def _list_option_columns(table: Table, columns: ColumnsConfig) -> Sequence[str]:
-    names = _find_columns(table, columns).options or ()
-    return names if {*names} <= {*table.columns} else ()
 
 
 def _find(names: Sequence[str], default: str, others: Sequence[str]) -> str:
@@ -195,11 +199,14 @@ def find_series(names: Sequence[str]) -> list[str] | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _offer_truths(table: Table, answer: str) -> Table:
-    """The table with the options True and False (Yes and No), if all its answers are these."""
+def _offer_truths(table: Table, answers: Sequence[str]) -> Table:
+    """The table with the options True and False (Yes and No), if all its answers are these.
+
+    The first of `answers` names their column; a second one is written alike.
+    """
     given = {
         text.casefold()
-        for value in values_of(table.rows, "values", answer)
+        for value in values_of(table.rows, "values", answers[0])
         if not is_missing(value) and (text := as_text(value))
     }
     for truths in TRUTHS:
@@ -207,15 +214,16 @@ def _offer_truths(table: Table, answer: str) -> Table:
             return replace(
                 table,
                 columns=(*table.columns, "options"),
-                rows=pack(_offer(row, answer, truths) for row in table.rows),
+                rows=pack(_offer(row, answers, truths) for row in table.rows),
             )
     return table
 
 
-def _offer(row: Row, answer: str, truths: Sequence[str]) -> Row:
-    given = as_text(row.values.get(answer))
-    named = next((word for word in truths if given and word.casefold() == given.casefold()), given)
-    return Row(row.origin, {**row.values, "options": list(truths), answer: named})
+def _offer(row: Row, answers: Sequence[str], truths: Sequence[str]) -> Row:
+    words = {word.casefold(): word for word in truths}
+    given = {name: as_text(row.values.get(name)) for name in answers}
+    named = {name: words.get((text or "").casefold(), text) for name, text in given.items()}
+    return Row(row.origin, {**row.values, "options": list(truths), **named})
 
 
 def _describe(columns: ColumnsConfig, shape: str) -> dict[str, str]:

@@ -126,17 +126,22 @@ def _read_part(row: Row, column: str) -> object:
     return _read_content(value[0])
 
 
-def split_numbers(tables: Mapping[str, Table], answer: str) -> Mapping[str, Table]:
+def split_numbers(
+    tables: Mapping[str, Table], answer: str, second: str | None = None
+) -> Mapping[str, Table]:
     """The tables with rationale and number apart where all answers of a table are as GSM8K's.
 
     That is a worked solution, with calculator marks (<<3*400=1200>>), and then `#### 1,200`. The
-    same object if none is.
+    same object if none is. Numbers of a second answer are written alike.
     """
-    made = {name: _split_numbers(table, answer) for name, table in tables.items()}
-    return tables if all(made[name] is tables[name] for name in tables) else _share(made)
+    made = {name: _split_numbers(table, answer, second) for name, table in tables.items()}
+    if all(made[name] is tables[name] for name in tables):
+        return tables
+    # What another one has in a column of that name was not asked for.
+    return {name: _no_rationale(t) if t is tables[name] else t for name, t in made.items()}
 
 
-def _split_numbers(table: Table, answer: str) -> Table:
+def _split_numbers(table: Table, answer: str, second: str | None) -> Table:
     if not all(FINAL_NUMBER.search(str(cell)) for cell in values_of(table.rows, "values", answer)):
         return table
     parts = [FINAL_NUMBER.split(str(row.values[answer])) for row in table.rows]
@@ -144,6 +149,10 @@ def _split_numbers(table: Table, answer: str) -> Table:
         {answer: number.replace(",", ""), "rationale": _CALCULATOR.sub("", solution).strip()}
         for solution, number, _ in parts
     ]
+    if second in table.columns:
+        for cell, own in zip(values_of(table.rows, "values", second), split, strict=True):
+            if number := FINAL_NUMBER.search(f"#### {cell}"):
+                own[second] = number[1].replace(",", "")
     return _add(table, split)
 
 
@@ -157,11 +166,13 @@ def _share(tables: dict[str, Table]) -> dict[str, Table]:
     if not any("rationale" in table.columns for table in tables.values()):
         return tables
     return {
-        name: table
-        if "rationale" in table.columns
-        else _add(table, [{"rationale": None} for _ in table.rows])
+        name: table if "rationale" in table.columns else _no_rationale(table)
         for name, table in tables.items()
     }
+
+
+def _no_rationale(table: Table) -> Table:
+    return _add(table, [{"rationale": None} for _ in table.rows])
 
 
 def _split_table(table: Table) -> Table:
@@ -186,7 +197,7 @@ def _add(table: Table, made: Sequence[Mapping[str, object]]) -> Table:
     return replace(table, rows=rows, columns=tuple(dict.fromkeys([*table.columns, *made[0]])))
 
 
-def list_options(table: Table, options: str, answer: str) -> Table:
+def list_options(table: Table, options: str, answers: Sequence[str]) -> Table:
     """The table with labelled options as plain lists, and answers that are labels as letters.
 
     Rows whose options have no labels are not changed.
@@ -197,10 +208,10 @@ def list_options(table: Table, options: str, answer: str) -> Table:
         if found is None:
             return row
         labels, texts = found
-        given = as_text(row.values.get(answer))
-        letter = dict(zip(labels, ascii_uppercase, strict=False)).get(given or "")
-        values = {**row.values, options: texts}
-        return Row(row.origin, values if letter is None else {**values, answer: letter})
+        letters = dict(zip(labels, ascii_uppercase, strict=False))
+        given = {name: as_text(row.values.get(name)) or "" for name in answers}
+        lettered = {name: letters[text] for name, text in given.items() if text in letters}
+        return Row(row.origin, {**row.values, options: texts, **lettered})
 
     if all(_labelled(cell) is None for cell in values_of(table.rows, "values", options)):
         return table

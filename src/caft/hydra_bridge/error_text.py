@@ -43,7 +43,7 @@ from caft.hydra_bridge.suggestions import (
     suggest_setting,
 )
 from caft.program import install_hint
-from caft.run_config import RunConfig
+from caft.run_config import KINDS, RunConfig
 
 _WITH_EXTRA_SWEEP = ("joblib", "submitit_local", "submitit_slurm", "optuna")
 _LONGEST_LINE = 300
@@ -299,6 +299,11 @@ def _what_fits(key: str, said: str) -> str:
 def _explain_choice(error: MissingConfigException) -> str:
     named = error.missing_cfg_file or ""
     group, _, option = named.rpartition("/")
+    typed = group.removeprefix("schema/")
+    if typed != group and (kinds := KINDS.get(typed)):
+        preset = option in list_options_of(typed)
+        instead = f"; for the settings of {option}, put '- {option}' there" if preset else ""
+        return f"no kind {option!r} for '/{named}@_here_'; there are {', '.join(kinds)}{instead}"
     if list_options_of(named.partition("/")[0]):  # a hub id has a slash of its own
         group, _, option = named.partition("/")
     options = sorted(error.options or list_options_of(group))

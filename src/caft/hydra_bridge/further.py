@@ -72,7 +72,7 @@ def type_further(tables: Sequence[Mapping[str, object]]) -> Iterator[DictConfig]
     for table in tables:
         kinds, kind = KINDS["dataset"], table.get("kind")
         refuse_former_kind("dataset", kind)
-        if kind not in kinds:
+        if str(kind) not in kinds:
             raise UserError(f"kind is {shown(kind)!r}; give one of {', '.join(kinds)}")
         schema = OmegaConf.create({"dataset": OmegaConf.structured(kinds[str(kind)])})
         typed: Any = OmegaConf.merge(schema, create_resolved({"dataset": table})).dataset

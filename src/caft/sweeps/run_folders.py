@@ -36,6 +36,14 @@ _FILES = (
     SUMS,
 )
 _FOLDERS = (".hydra", "adapter", "merged")
+_LATER = (
+    "evaluation.also",
+    "dataset.rationale_prefix",
+    "dataset.shots_split",
+    "dataset.columns.second_answer",
+)
+"""Where they are not set, a job is the one that it was before there were these settings."""
+
 _OTHER_FOLDER = "give another hydra.run.dir, or hydra.sweep.dir with -m"
 
 
@@ -49,10 +57,19 @@ def _digest_values(values: Mapping[str, object]) -> str:
     kept = {name: value for name, value in values.items() if name != "store"}
     if isinstance(trainer := kept.get("trainer"), dict):
         kept["trainer"] = {key: v for key, v in trainer.items() if key != "progress"}
-    # Without further sets a job is the one that it was before there were any.
-    if isinstance(evaluation := kept.get("evaluation"), dict) and not evaluation.get("also"):
-        kept["evaluation"] = {key: v for key, v in evaluation.items() if key != "also"}
+    for setting in _LATER:
+        kept = _without_unset(kept, *setting.split("."))
     return digest(kept)
+
+
+def _without_unset(values: Mapping[str, object], name: str, *within: str) -> dict[str, object]:
+    """The values without the one at the end of this path, if it is null or empty."""
+    kept, value = dict(values), values.get(name)
+    if within and isinstance(value, dict):
+        kept[name] = _without_unset(value, *within)
+    elif not within and not value:
+        kept.pop(name, None)
+    return kept
 
 
 def changes_nothing(override: str) -> bool:
