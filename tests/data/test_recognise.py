@@ -130,8 +130,19 @@ def test_completions_are_split_unless_they_are_options(tmp_path: Path) -> None:
     turns[1]["prompt"] = [*turns[0]["prompt"], *turns[1]["prompt"]]  # type: ignore[misc]
     with pytest.raises(UserError, match=r"turns.jsonl:2: column 'prompt' holds .*of one turn"):
         load(write(tmp_path, turns, name="turns"))
+    turns[1]["prompt"] = []
+    with pytest.raises(UserError, match=r"turns.jsonl:2: column 'question' is empty"):
+        load(write(tmp_path, turns, name="turns"))
     chosen = [{**row, "choices": COLOURS, "completion": "red"} for row in rows]
     assert {q.gold_index for q in in_order(load(write(tmp_path, chosen, name="chosen")))} == {0}
+
+
+def test_calculator_marks_are_left_out_and_an_empty_list_is_no_input(tmp_path: Path) -> None:
+    reply = "Half is <<4/2=2>>2.\n#### 1,002"
+    rows = [{"instruction": f"Task {n}.", "input": [], "output": reply} for n in range(3)]
+    found = in_order(load(write(tmp_path, rows)))
+    assert [question.text for question in found] == ["Task 0.", "Task 1.", "Task 2."]
+    assert {(q.gold_text, q.rationale) for q in found} == {("1,002", "Half is 2.")}
 
 
 def alpaca(n: int, output: str) -> dict[str, object]:

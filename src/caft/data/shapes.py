@@ -121,6 +121,8 @@ def _read_part(row: Row, column: str) -> object:
     value = row.values.get(column)
     if not isinstance(value, list):
         return value
+    if not value:
+        return None
     if len(value) != 1 or not isinstance(value[0], Mapping):
         raise row.wrong_cell(column, "give text, or a list of one turn with role and content")
     return _read_content(value[0])
@@ -181,7 +183,10 @@ def _split_table(table: Table) -> Table:
         found = [ending.search(reply) for reply in replies]
         if all(found):
             split = [
-                {"answer": end["answer"].strip(), "rationale": reply[: end.start()].strip() or None}
+                {
+                    "answer": end["answer"].strip(),
+                    "rationale": _CALCULATOR.sub("", reply[: end.start()]).strip() or None,
+                }
                 for end, reply in zip(found, replies, strict=True)
                 if end
             ]
