@@ -295,15 +295,20 @@ def test_options_in_other_columns_than_those_of_the_first_file_are_not_left_out(
 
 
 @pytest.mark.parametrize(
-    ("train", "test"),
-    [({}, {"weight": 1}), (LETTERED, {name.lower(): text for name, text in LETTERED.items()})],
+    ("train", "test", "options"),
+    [
+        ({}, {"weight": 1}, 0),
+        (LETTERED, {name.lower(): text for name, text in LETTERED.items()}, 3),
+        (LETTERED, {**FOUR, "D": None}, 3),
+        (LISTED, {**LISTED, "options": ["old", "list"]}, 3),
+    ],
 )
 def test_other_columns_that_are_no_other_options_are_read(
-    tmp_path: Path, train: dict[str, object], test: dict[str, object]
+    tmp_path: Path, train: dict[str, object], test: dict[str, object], options: int
 ) -> None:
     one, other = write_pair(tmp_path, train, test)
     splits = load(one, test_path=other, validation=2)
-    assert {len(question.options) for question in splits.test} == {len(train)}
+    assert {len(question.options) for question in splits.test} == {options}
 
 
 def test_further_answers_of_one_file_are_no_options(tmp_path: Path) -> None:

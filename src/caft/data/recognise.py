@@ -147,18 +147,27 @@ def _refuse_other_options(
     """
     first, *others = tables.values()
     expected = expected if {*expected} <= {*first.columns} else ()
+    wanted = {*map(str.casefold, expected)}
     for table in others:
-        found: Sequence[str] = _find_columns(table, columns).options or ()
-        listed = {*found} <= {*table.columns} and not (
-            not expected and found[1:] and found[0].casefold().startswith("answer")
-        )
-        if listed and found and [*map(str.casefold, found)] != [*map(str.casefold, expected)]:
+        found = [
+            name for name in _find_columns(table, columns).options or () if _fills(table, name)
+        ]
+        if not found or (not wanted and found[1:] and found[0].casefold().startswith("answer")):
+            continue
+        lacks_some = not wanted <= {*map(str.casefold, table.columns)}
+        if lacks_some or wanted < {*map(str.casefold, found)}:
             of_first = f"in {', '.join(expected)}" if expected else "has none"
             raise UserError(
                 f"{table.name} has its options in {', '.join(found)}, and {first.name} {of_first}; "
                 "give both files the same columns (a cell may be empty), or say which to read: "
                 "dataset.columns.options=[NAME,...], or null for free text"
             )
+
+
+def _fills(table: Table, column: str) -> bool:
+    if column not in table.columns:
+        return False
+    return not all(map(is_missing, values_of(table.rows, "values", column)))
 
 
 def _find(names: Sequence[str], default: str, others: Sequence[str]) -> str:
