@@ -197,6 +197,27 @@ def summary_of(folder: Path) -> dict[str, Any]:
     return found
 
 
+OFFLINE_RUN = """
+import sys
+from pathlib import Path
+from caft.trainers.config import WandbLoggerConfig, WandbMode
+from caft.trainers.tracker import RunIdentity
+from caft.trainers.wandb_logger import open_run
+sys.addaudithook(lambda event, given: event == "socket.getaddrinfo" and print(given[0], flush=True))
+identity = RunIdentity(name="run", folder=Path(sys.argv[1]), run_id="run")
+logger = open_run(WandbLoggerConfig(mode=WandbMode.offline), identity)
+logger.log_step(1, {"train/loss": 1.0}, 0)
+logger.finish(0)
+"""
+
+
+def test_a_process_with_an_offline_run_calls_nobody(tmp_path, bare_home):
+    command = [sys.executable, "-c", OFFLINE_RUN, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [*tmp_path.glob("wandb/offline-run-*")]
+
+
 def test_a_job_that_is_started_again_goes_on_with_its_run(tmp_path, bare_home):
     folder = tmp_path / "job"
     fail_in(open_offline(folder, "x"))

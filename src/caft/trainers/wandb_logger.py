@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +40,13 @@ def open_run(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger
     mode: Any = wandb_mode(config.mode)
     # Our own screen is the last thing a run shows. Online, W&B still says where the run is and
     # whether the network fails; offline it has nothing to say but how to sync, which we do.
-    settings = wandb.Settings(quiet=True, **{"silent": True} if mode in OFFLINE else {})
+    offline = mode in OFFLINE
+    settings = wandb.Settings(quiet=True, **{"silent": True} if offline else {})
+    # Where the mode is given here alone, W&B sends its server how long its own calls take.
+    reports = default_variable("WANDB_ERROR_REPORTING", "false") if offline else nullcontext()
     try:
         # W&B recommends Weave, silent or not, where openai or a like package is imported.
-        with default_variable("WANDB_DISABLE_WEAVE", "true"):
+        with default_variable("WANDB_DISABLE_WEAVE", "true"), reports:
             run = wandb.init(
                 project=clean_project(config.project),
                 entity=config.entity,
