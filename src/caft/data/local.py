@@ -60,8 +60,8 @@ def read_mapped(
     reading, unread = _reading(config, read.columns), 0
     published = isinstance(config, HubConfig)
     if published and len(named := config.columns.options or ()) > 1:
-        fewer = not lack_few_options(read.tables.values(), named)
-        reading = replace(reading, refuse_fewer=not fewer)
+        few = lack_few_options(read.tables.values(), named)
+        reading = replace(reading, refuse_fewer=few)
     reading = settle(read.tables, reading)
     for split, table in read.tables.items():
         refuse_disagreement(table, tables[split], reading)
@@ -80,8 +80,8 @@ def read_mapped(
 
 
 def _recognise(tables: Mapping[str, Table], config: MappedConfig) -> Recognised:
-    """The columns by their names in the config, in any case, or by those of other data sets."""
-    read = recognise(_adopt(tables, config.columns), config)
+    """The columns of tables with the config's names, or else by the names of other data sets."""
+    read = recognise(tables, config)
     return replace(read, tables=_adopt(read.tables, read.columns))
 
 
@@ -197,7 +197,7 @@ def read_published_scores(
     Rows that `duplicates=first` leaves out are included. Raises UserError if a value is no entropy
     or no truth value, or if an id has two different scores.
     """
-    read = _recognise(read_files(config), config)
+    read = _recognise(_adopt(read_files(config), config.columns), config)
     tables = read.tables
     scores: dict[str, tuple[float, bool]] = {}
     mistakes = []

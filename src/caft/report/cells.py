@@ -67,8 +67,12 @@ class Table:
 def value_cell(value: float | None, write: Callable[[float], str], missing: str = "") -> Cell:
     """A number as `write` has it; in its place `missing`, which is sorted to the end."""
     if value is None:
-        return Cell(missing, "", style="soft" if missing else "")
+        return _no_value(missing)
     return Cell(write(value), value)
+
+
+def _no_value(missing: str) -> Cell:
+    return Cell(missing, "", style="soft" if missing else "")
 
 
 def count_cell(count: float | None) -> Cell:
@@ -79,7 +83,7 @@ def count_cell(count: float | None) -> Cell:
 def share_cell(share: Share | None, missing: str = "") -> Cell:
     """A share with its bounds; in its place `missing`."""
     if share is None:
-        return Cell(missing, "", style="soft" if missing else "")
+        return _no_value(missing)
     return Cell(percent(share["value"]), share["value"], write_bounds(share))
 
 
