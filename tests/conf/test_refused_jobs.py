@@ -109,8 +109,18 @@ def test_a_key_that_only_an_estimator_needs_is_wanted_beforehand(
 
 
 @pytest.mark.parametrize("words", [(), ("-m", "seed=1,2")])
-def test_a_key_is_wanted_before_a_dataset_is_fetched(
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        (("method=distill", *ENDPOINT), "NO_KEY"),
+        (("method=sft", "tuning.start_from=no"), "no, which holds no adapter_config.json"),
+    ],
+)
+def test_a_key_and_an_adapter_are_wanted_before_a_dataset_is_fetched(
+    *,
     words: tuple[str, ...],
+    asked: tuple[str, ...],
+    part: str,
     front_door: FrontDoor,
     started: list[Any],
     capsys: pytest.CaptureFixture[str],
@@ -118,12 +128,12 @@ def test_a_key_is_wanted_before_a_dataset_is_fetched(
 ) -> None:
     read: list[Any] = []
     monkeypatch.setattr(preflight, "load_graded", lambda *a, **_: read.append(a))
-    given = ["model=tiny", "dataset=gsm8k", "method=distill", *ENDPOINT]
+    given = ["model=tiny", "dataset=gsm8k", *asked]
     if words:
         assert front_door(*words, *given) == 2
-        assert "NO_KEY" in capsys.readouterr().err
+        assert part in capsys.readouterr().err
     else:
-        with pytest.raises(UserError, match="NO_KEY"):
+        with pytest.raises(UserError, match=part):
             preflight.open_workspace(compose(given), RunContext(folder=Path("run")))
     assert not read
     assert not started

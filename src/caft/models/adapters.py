@@ -227,16 +227,22 @@ def disk_errors_as_such() -> Iterator[None]:
         raise OSError(int(number[1]), str(error)) from error
 
 
-def refuse_other_base(folder: Path, base: BaseModel) -> None:
-    """UserError if `folder` is no adapter, or one for another base model.
-
-    An adapter of ours records its base model's fingerprint, any other its name at most.
-    """
+def find_adapter(start_from: str) -> Path:
+    """The folder of `tuning.start_from`; UserError if it holds no adapter."""
+    folder = Path(start_from).expanduser().absolute()
     if not is_adapter(folder) or not (folder / ADAPTER_WEIGHTS).is_file():
         raise UserError(
             f"tuning.start_from is {folder}, which holds no {ADAPTER_CONFIG} with "
             f"{ADAPTER_WEIGHTS}; give the adapter/ folder of a run, or one that peft saved"
         )
+    return folder
+
+
+def refuse_other_base(folder: Path, base: BaseModel) -> None:
+    """UserError if the adapter in `folder` is for another base model.
+
+    An adapter of ours records its base model's fingerprint, any other its name at most.
+    """
     if (folder / BASE_MODEL).is_file():
         trained_on = json.loads((folder / BASE_MODEL).read_text(encoding="utf-8"))
         fits = trained_on["fingerprint"] == base["fingerprint"]

@@ -17,6 +17,7 @@ from caft.errors import UserError, count_of
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
 from caft.grading import choose_grader, grade_by, is_right
+from caft.models.adapters import find_adapter
 from caft.models.encoding import uses_chat_template
 from caft.models.thinking_span import thinking_form_of
 from caft.packed import values_of
@@ -93,7 +94,10 @@ def open_workspace(
 
         refuse_too_many_devices(config.trainer)
     check_strategy(config.trainer)
-    for each in config.further:  # before anything is read
+    # Before anything is read.
+    if tunes(config) and config.tuning.start_from is not None:
+        find_adapter(config.tuning.start_from)
+    for each in config.further:
         with naming_further(each.name):
             choose_grader(each.grader)
     if questions is None:

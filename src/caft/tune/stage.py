@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from caft.errors import count_of
-from caft.models.adapters import refuse_other_base
+from caft.models.adapters import find_adapter, refuse_other_base
 from caft.models.chat_template import has_working_template
 from caft.models.encoding import end_of_turn, uses_chat_template
 from caft.models.loading import refuse_missing_quantisation
@@ -235,7 +235,7 @@ def starting_student(student: Student, config: TuningConfig) -> Student:
         refuse_missing_quantisation()
     if config.start_from is None:
         return student
-    folder = Path(config.start_from).expanduser().absolute()
+    folder = find_adapter(config.start_from)
     refuse_other_base(folder, student.base)
     return student.after_tuning(folder, file_digest(folder))
 

@@ -28,7 +28,7 @@ def share(value: float) -> dict[str, Any]:
 def arm(number: int, value: float, **parts: Any) -> Any:
     """As much of an arm of the sweep's summary as a figure reads."""
     return {"name": f"arm {number}", "accuracy": share(value), "method": "m",
-            "strategy": "entropy", **parts}  # fmt: skip
+            "strategy": "entropy", "settings": {}, **parts}  # fmt: skip
 
 
 def priced(*arms: tuple[float, float, float]) -> list[Any]:
@@ -60,10 +60,35 @@ def test_random_arms_are_diamonds() -> None:
     # A circle begins with an arc, a diamond with a line. No arm at random, no word of it.
     shapes = re.findall(r'd="M[-\d.,]+([AL])[^"]*"[^>]*class="mark"', figure.panels[0])
     assert shapes == ["A", "L"]
-    assert [word for key, word in figure.legend if key == "random"] == ["random routing, a diamond"]
+    assert dict(figure.legend)["random"] == "random routing, a diamond, its interval shaded"
     alone = draw_pareto(priced((0.7, 150, 1), (0.6, 200, 1)), WAYS)
     assert alone is not None
     assert "random" not in dict(alone.legend)
+    assert "mark-area" not in alone.panels[0]
+
+
+def test_random_arms_of_one_method_are_a_band_through_their_budgets() -> None:
+    def at_random(value: float, tokens: float, **settings: str) -> Any:
+        (arm,) = priced((value, tokens, 1))
+        return {**arm, "strategy": "random_tokens", "settings": settings}
+
+    figure = draw_pareto(
+        [*priced((0.7, 150, 1)), at_random(0.6, 200, **{"split.match": "tokens"}),
+         at_random(0.5, 100, **{"split.match": "calls"}), at_random(0.5, 50, method="other")],
+        WAYS,
+    )  # fmt: skip
+    assert figure is not None
+    bands = re.findall(r'mark-area.*?<path d="([^"]*)"', figure.panels[0])
+    corners = [
+        {(round(float(x)), round(float(y))) for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", band)}
+        for band in bands
+    ]
+    # 0 to 200 tokens are 286 pixels from 18 on, and a band goes on for 8 tokens beside its budgets,
+    # within the plot. 45 to 75% are 182 pixels up from 194: 46 and 54%, then 56 and 64%.
+    assert corners == [
+        {(150, 188), (150, 139), (161, 188), (161, 139), (304, 127), (304, 79)},
+        {(78, 188), (78, 139), (90, 188), (90, 139), (101, 188), (101, 139)},
+    ]
 
 
 @pytest.mark.parametrize(

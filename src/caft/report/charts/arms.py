@@ -14,6 +14,7 @@ from caft.report.charts.drawing import (
     INK,
     PAPER,
     SHARE,
+    SOFT,
     across,
     chart,
     draw,
@@ -29,11 +30,12 @@ _ACROSS, _UPWARDS = 18, 12  # pixels that keep points off the frame
 _LONGEST = 30
 
 
-def draw_arms(key: str, text: str, rows: Sequence[Row], *, axis: str,
-              domain: tuple[float, float], labels: Mapping[str, str]) -> Markup:  # fmt: skip
+def draw_arms(key: str, text: str, rows: Sequence[Row], *, axis: str, domain: tuple[float, float],
+              labels: Mapping[str, str], bands: Sequence[Row] = ()) -> Markup:  # fmt: skip
     """Arms with their intervals and names; those with a `line` are filled and joined along it.
 
-    Diamonds are arms that are `random`.
+    Diamonds are arms that are `random`. `bands` are shaded behind them, each along its `band` from
+    `low` to `high` at every `x`.
     """
     joined = chart(row for row in rows if row["line"])
     share = _span(rows)
@@ -41,8 +43,11 @@ def draw_arms(key: str, text: str, rows: Sequence[Row], *, axis: str,
     y = upwards("value", "test accuracy", share, SHARE, padding=_UPWARDS)
     shape = alt.when("datum.random").then(alt.value("diamond")).otherwise(alt.value("circle"))
     fill = alt.when("datum.line").then(alt.value(CURVE)).otherwise(alt.value(PAPER))
+    area = chart(bands).mark_area(color=SOFT, opacity=0.14, aria=False)
+    shaded = area.encode(x, alt.Y("low:Q"), alt.Y2("high:Q"), alt.Detail("band:N"))
     return draw(
         key, f"Accuracy by {axis}", text,
+        *([shaded] if bands else []),
         joined.mark_line(strokeWidth=1.75).encode(x, y, alt.Detail("line:N")),
         whisker(rows, x),
         chart(rows).mark_point(size=110, stroke=CURVE, strokeWidth=1.75).encode(

@@ -56,8 +56,8 @@ def draw_pareto(arms: Sequence[ArmPart], ways: Sequence[tuple[str, str]]) -> Fig
     shown = [(key, words) for key, words in ways if _differ([arm["cost"][key] for arm in arms])]
     if not shown:
         return None
-    at_random = any(drawn_at_random(arm["strategy"]) for arm in arms)
-    of_random = [("random", "random routing, a diamond")] if at_random else []
+    at_random = any(map(_is_random, arms))
+    of_random = [("random", "random routing, a diamond, its interval shaded")] if at_random else []
     return Figure(
         key="pareto",
         heading="Accuracy against cost",
@@ -81,6 +81,10 @@ def _name_arm(arm: ArmPart) -> tuple[str, str]:
     return arm["name"], percent_between(arm["accuracy"])
 
 
+def _is_random(arm: ArmPart) -> bool:
+    return drawn_at_random(arm["strategy"])
+
+
 def _draw_price(arms: Sequence[ArmPart], key: str, words: str) -> Markup:
     from caft.report.charts.arms import draw_arms
     from caft.report.charts.drawing import COUNT
@@ -90,14 +94,36 @@ def _draw_price(arms: Sequence[ArmPart], key: str, words: str) -> Markup:
     brief = name_briefly([arm["name"] for arm in arms])
     marks = [
         {**arm["accuracy"], "x": price, "name": brief[place],
-         "line": "front" if place in front else None, "random": drawn_at_random(arm["strategy"]),
+         "line": "front" if place in front else None, "random": _is_random(arm),
          "hover": f"{arm['name']}: {percent_between(arm['accuracy'])}, {price:,.6g} {words}"}
         for place, (arm, price) in enumerate(zip(arms, prices, strict=True))
     ]  # fmt: skip
     names = ", ".join(arms[place]["name"] for place in front)
     text = f"Pareto-optimal, by rising cost: {names}. The numbers follow as a table."
     key = f"pareto-{key.replace('_', '-')}"
-    return draw_arms(key, text, marks, axis=words, domain=(0, max(prices)), labels=COUNT)
+    return draw_arms(key, text, marks, axis=words, domain=(0, max(prices)), labels=COUNT,
+                     bands=_shade_random(arms, prices))  # fmt: skip
+
+
+def _shade_random(arms: Sequence[ArmPart], prices: Sequence[float]) -> list[dict[str, object]]:
+    """Corners of a band for the random arms that differ in nothing but their split.
+
+    It is straight between their prices, and ends a little beside the first and the last.
+    """
+    beside = 0.04 * max(prices)
+    controls: dict[str, list[tuple[float, ArmPart]]] = {}
+    for price, arm in zip(prices, arms, strict=True):
+        if _is_random(arm):
+            others = [f"{name}={value}" for name, value in arm["settings"].items()
+                      if name.partition(".")[0] != "split"]  # fmt: skip
+            controls.setdefault(", ".join([arm["method"], *others]), []).append((price, arm))
+    corners: list[dict[str, object]] = []
+    for band, points in controls.items():
+        points.sort(key=lambda point: point[0])
+        (first, left), (last, right) = points[0], points[-1]
+        ends = [(max(0.0, first - beside), left), *points, (min(last + beside, max(prices)), right)]
+        corners += [{"band": band, "x": x, **arm["accuracy"]} for x, arm in ends]
+    return corners
 
 
 def draw_cut_points(arms: Sequence[ArmPart]) -> Figure | None:
