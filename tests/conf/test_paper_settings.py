@@ -171,6 +171,14 @@ def test_the_follow_up_draws_anew_what_its_authors_drew() -> None:
     dataset = config.dataset
     assert (dataset.train or 0) + (dataset.validation or 0) == 12_032 - 2_406
     assert (dataset.test, config.evaluation.max_new_tokens) == (2_406, 2048)
+    tuning = config.tuning
+    assert (config.model.id, config.teacher.model) == (
+        "Qwen/Qwen2.5-3B-Instruct", "deepseek/deepseek-chat"
+    )  # fmt: skip
+    assert config.teacher.keep is Keep.all
+    assert (tuning.lora.r, tuning.lora.alpha, tuning.lora.dropout) == (64, 128, 0.05)
+    assert (tuning.learning_rate, tuning.batch_size) == (1e-4, 256)
+    assert (tuning.adapter, tuning.schedule) == (Adapter.lora, Schedule.constant)
 
 
 def test_medmcqa_has_the_papers_3000_questions() -> None:
