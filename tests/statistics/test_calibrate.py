@@ -89,7 +89,7 @@ def test_the_page_has_a_row_for_every_size(capsys: pytest.CaptureFixture[str]) -
     assert main(["--simulations", "1"]) == 0
     page = capsys.readouterr().out
     rows = [line for line in page.splitlines() if line.startswith(("| 200", "| 600", "| 2,400"))]
-    assert len(rows) == 2 * 3 * 2
+    assert len(rows) == 2 * 3 * 3
     assert all(row.count(" / ") == 8 for row in rows)
     assert "in percent of 1 sweeps" in page
 
@@ -108,6 +108,10 @@ def test_the_site_has_the_page_that_the_code_writes() -> None:
     head = list(takewhile(lambda line: not line.startswith("| 200"), page))
     written = write_page(400, 1)
     assert [next(written) for _ in head] == head
+    sizes = [
+        line.split(" | ")[:2] for line in page if line.startswith(("| 200", "| 600", "| 2,400"))
+    ]
+    assert sizes == 2 * [[f"| {n}", f"{k}"] for n in ("200", "600", "2,400") for k in (3, 4, 5)]
 
 
 def test_a_small_page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
