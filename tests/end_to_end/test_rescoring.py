@@ -59,6 +59,8 @@ def test_the_second_stage_trains_the_classes_of_the_tuned_student(
     assert cost["tokens_read"] > len(rescored) == 48
 
     page = (run.folder / "report.html").read_text(encoding="utf-8")
+    row = page.partition(">rescore 2</th>")[2].partition("</tr>")[0]
+    assert f">{cost['tokens_read']:,} read<" in row
     assert "rationale, classes made anew" in page
     again = workshop.run(*words, f"method.stages=[{FIRST},{SECOND}]")
     assert set(again.cached) == set(again.stages)

@@ -210,7 +210,7 @@ def test_the_facts(told: tuple[dict[str, Any], Cells]) -> None:
         "Probability on the allowed answers": "87.1% on average",
         "Single tokens that are an allowed answer": "94.3%",
         "Teacher": f"{cost['teacher_calls']} calls, ${cost['teacher_usd']:.4f}",
-        "Training compute": "79T FLOPs",
+        "Training compute": "79T FLOPs, tuning alone",
         "Peak memory": "1.91 GB",
     }
     assert {name: text for name, text in page.facts.items() if name in expected} == expected
@@ -274,6 +274,7 @@ def test_the_table_of_stages_and_of_tokens(told: tuple[dict[str, Any], Cells]) -
         row = whole[stage["name"]]
         assert row["source"] == ("cached" if stage["cached"] else "computed")
         assert row["share"] == ("" if stage["cached"] else f"{stage['share']:.1%}")
+        assert row["tokens"] == f"{stage['tokens_written']:,} written"
         assert row["tokens/s"] == f"{stage['tokens_per_second']:,.0f} written"
         assert row["fingerprint"] == stage["fingerprint"][:12]
     assert set(whole) - {stage["name"] for stage in summary["stages"]} == {"the rest"}

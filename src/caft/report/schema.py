@@ -323,6 +323,8 @@ class CostPart(TypedDict):
     `teacher_refused` counts the replies that were not trained on, by reason, commonest first.
     `own_rationale_tries` and `own_rationale_tokens` are the student's drawn chains of thought that
     its own rationales were taken from, whether drawn by this run or an earlier one.
+    `train_flops` is tuning alone: neither scoring, also before a later stage, nor drawn chains, nor
+    evaluation.
     """
 
     teacher_calls: int

@@ -17,7 +17,7 @@ from caft.report.__main__ import main
 from caft.report.predictions import judge_predictions, read_predictions, write_judgement
 from caft.report.predictions.judge import Judgement
 from caft.report.sweep.arms import find_arms
-from caft.report.sweep.comparisons import compare_all
+from caft.report.sweep.comparisons import compare_all, compare_pairs
 from caft.report.sweep.job_results import JobResult
 from caft.statistics import compare_counts
 from caft.statistics.calibrate import Truth, draw_arms
@@ -116,6 +116,34 @@ def test_the_statistics_are_those_of_the_sweeps_own_report(
     (ours,) = compare_all(find_arms(jobs), 0.95)
     (theirs,) = judge(write_csv(tmp_path / "a.csv", rows)).comparisons
     assert {**theirs, "mode": ours["mode"]} == ours
+
+
+def test_of_several_pairs_both_say_the_same_too(
+    tmp_path: Path, make_job: Callable[..., JobResult]
+) -> None:
+    """The table of pairs, and tests that end in a verdict, whose intervals hold together."""
+    jobs = [
+        make_job(3 * k + seed, method=method, seed=seed, accuracy=accuracy)
+        for k, (method, accuracy) in enumerate(
+            (("sft", 0.45), ("complexity_aware", 0.56), ("distill", 0.63))
+        )
+        for seed in (1, 2, 3)
+    ]
+    rows = [
+        {"question_id": key, "arm": job.finished["method"]["name"], "seed": job.seed,
+         "correct": int(right)}
+        for job in jobs
+        for key, right in job.outcomes.items()
+    ]  # fmt: skip
+    arms = find_arms(jobs)
+    found = judge(write_csv(tmp_path / "a.csv", rows))
+    tests = compare_pairs([*itertools.combinations(arms, 2)], 0.95, together=True)
+    assert [{**pair, "mode": "rationale"} for pair in found.together.values()] == tests
+    pairs = compare_all(arms, 0.95)
+    assert [{**pair, "mode": "rationale"} for pair in found.comparisons] == [
+        {**pair, "detectable": test["detectable"]} for pair, test in zip(pairs, tests, strict=True)
+    ]
+    assert all(test["low"] < pair["low"] for pair, test in zip(pairs, tests, strict=True))
 
 
 def test_counts_are_judged_by_unpaired_tests_and_say_what_that_costs(tmp_path: Path) -> None:
@@ -249,6 +277,34 @@ def test_three_arms_are_corrected_together(tmp_path: Path) -> None:
         pair for pair in found.comparisons if {pair["first"], pair["second"]} == {"random", "third"}
     ]
     assert (same["value"], same["p_value"]) == (0, 1)
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_verdicts_of_several_pairs_are_by_intervals_that_hold_together(
+    tmp_path: Path, counts: bool
+) -> None:
+    """An interval that rules out a gain of two points for its own pair alone, of ten, is no "no".
+
+    Every arm is wrong on other twelve questions, under each seed the same.
+    """
+    rows: Rows = [
+        {"question_id": str(number), "arm": str(arm), "seed": seed, "correct": number // 12 != arm}
+        for arm, seed, number in itertools.product(range(5), range(3), range(600))
+    ]
+    few = [row for row in rows if int(row["arm"]) < 2]
+    tables = [count_rows(each) if counts else each for each in (rows, few)]
+    found, alone = (judge(write_jsonl(tmp_path / "a.jsonl", each)) for each in tables)
+    assert all(pair["high"] < 0.02 for pair in found.comparisons)
+    assert found.verdicts == ["not enough data"] * 10
+    text = write_judgement(found).replace("\n", " ")
+    bounds = sorted({f"{100 * pair['low']:+.1f} to {100 * pair['high']:+.1f}"
+                     for pair in found.together.values()})  # fmt: skip
+    assert f"| not enough data ({bounds[0]}) |" in text
+    assert "The 10 verdicts, the answers above and these pairs' MDD are" in text
+    # One pair has nothing to hold together with.
+    assert alone.verdicts == ["no"]
+    assert [*alone.together.values()] == alone.comparisons
+    assert "in brackets" not in write_judgement(alone)
 
 
 def small() -> Rows:

@@ -50,6 +50,9 @@ def test_the_rest_is_what_no_stage_took(sample: Any) -> None:
         ("empty", False, ""),
         ("the rest", False, ""),
     ]
+    assert [row.tokens for row in rows] == [
+        (5000, "read"), (0, ""), (900, "trained"), (400, "written"), (0, ""), (0, "")
+    ]  # fmt: skip
     assert rows[-1].seconds == 5.0
     assert sum(row.share or 0.0 for row in rows) == pytest.approx(1.0)
 

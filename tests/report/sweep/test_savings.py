@@ -111,6 +111,28 @@ def test_a_method_is_the_reference_by_what_it_trains(make_job: MakeJob) -> None:
     assert set(found["savings"]["references"].values()) == {"distill"}
 
 
+def test_what_a_student_draws_itself_is_not_free(make_job: MakeJob) -> None:
+    """No teacher is paid for it, but each run of self_taught draws thousands of chains."""
+    jobs = [make_job(0, method="sft"), make_job(1, method="distill")]
+    name = "tokens of own chains"
+    for drawn in (0, 192_000):
+        jobs[0].finished["cost"] |= {"own_rationale_tries": 4 * bool(drawn),
+                                     "own_rationale_tokens": drawn}  # fmt: skip
+        found = analyse_sweep(Sweep(name="x", jobs=jobs), "2026-11-24T10:00:00+00:00")
+        told = [name in text for text in (write_markdown(found.summary, []), render_sweep(found))]
+        assert told == [bool(drawn)] * 2
+        assert [arm["cost"]["own_rationale_tokens"] for arm in found.summary["arms"]] == [drawn, 0]
+    savings = found.summary["savings"]
+    assert savings is not None
+    assert savings["counts"]["own_rationale_tokens"] == {
+        "name": name,
+        "amounts": {"sft": 192_000, "distill": 0},
+        "saved": {"sft": None, "distill": None},
+    }
+    rows = tabulate_savings(savings, found.summary["arms"]).texts
+    assert [row[name] for row in rows] == ["192k", "0"]
+
+
 def test_the_money_of_a_judge_is_money_of_the_setting(make_job: MakeJob) -> None:
     jobs = [make_job(0, method="sft"), make_job(1, method="distill")]
     jobs[0].finished["cost"] |= {"teacher_usd": 0.0, "judge_calls": 1400, "judge_usd": 5.0}

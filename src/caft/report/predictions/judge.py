@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
-from caft.report.comparison import as_interval
 from caft.report.headlines import Headline, Tone
 from caft.report.predictions.read import PredictedArm
 from caft.report.schema import as_share
@@ -20,10 +19,12 @@ from caft.report.wording import count_of, short_count
 from caft.statistics import (
     ALPHA,
     FEWEST_SEEDS,
+    ArmsCompared,
     Interval,
     compare_arms,
     compare_counts,
     count_interval,
+    is_clear,
     judge_difference,
     mean_interval,
     mean_over_seeds,
@@ -41,12 +42,15 @@ class Judgement:
     """The rows that a sweep's tables take.
 
     `verdicts` say for each pair whether the second arm is better; `budgets` tell both teacher
-    bills, empty where no arm has one, and pairs of unequal ones have no verdict. `headlines` rank
-    the arms of each budget. `paired` is False where counts alone are known.
+    bills, empty where no arm has one, and pairs of unequal ones have no verdict. `together` has by
+    place the pairs with a verdict, by intervals that hold all at once, as those of a sweep's tests
+    of routing do: verdicts and `headlines`, which rank the arms of each budget, are by them. Bounds
+    in `comparisons` hold each for itself. `paired` is False where counts alone are known.
     """
 
     arms: Sequence[ArmPart]
     comparisons: Sequence[ComparisonPart]
+    together: Mapping[int, ComparisonPart]
     verdicts: Sequence[str]
     budgets: Sequence[str]
     headlines: Sequence[Headline]
@@ -57,26 +61,38 @@ class Judgement:
 def judge_predictions(arms: Sequence[PredictedArm], confidence: float = 0.95) -> Judgement:
     """Every pair of arms, the more accurate one second, with Holm's correction over all pairs.
 
-    Where teacher tokens are told, only arms of equal ones are ranked, as in a sweep's report.
+    Where teacher tokens are told, only arms of equal ones are ranked, as in a sweep's report, and
+    by intervals that hold together.
     """
-    paired = all(arm.outcomes for arm in arms)
+    paired = _have_outcomes(arms)
     rising = sorted(arms, key=lambda arm: arm.accuracy)
     pairs = list(combinations(rising, 2))
-    compare = _compare_outcomes if paired else _compare_counts
-    found = compare(pairs, confidence)
+    found = [
+        describe_pair(one.name, two.name, gap)
+        for (one, two), gap in zip(pairs, _compare(arms, pairs, confidence), strict=True)
+    ]
     correct_together(found)
-    verdicts = [
-        judge_difference(as_interval(pair), pair["p_adjusted"], pair["seeds"]).value
-        if _are_equal(*both) else UNEQUAL
-        for both, pair in zip(pairs, found, strict=True)
-    ]  # fmt: skip
+    judged = [place for place, both in enumerate(pairs) if _are_equal(*both)]
+    tested = [pairs[place] for place in judged]
+    gaps = _compare(arms, tested, confidence, together=True, tests=len(pairs))
+    verdicts = [UNEQUAL] * len(pairs)
+    together: dict[int, ComparisonPart] = {}
+    for place, gap in zip(judged, gaps, strict=True):
+        difference, p, pair = gap.difference, found[place]["p_adjusted"], found[place]
+        # What the verdict could have seen, not what the narrower bounds beside it could have.
+        pair["detectable"] = gap.detectable
+        clear = is_clear(difference, p, gap.seeds)
+        together[place] = {**pair, **as_share(difference), "clear": clear}
+        verdicts[place] = judge_difference(difference, p, gap.seeds).value
+    rivals = [*together.values()]
     billed = any(arm.bill is not None for arm in arms)
     return Judgement(
         arms=[_describe_arm(arm, confidence) for arm in arms],
         comparisons=found,
+        together=together,
         verdicts=verdicts,
         budgets=[_tell_budget(*both) for both in pairs] if billed else [],
-        headlines=_rank_by_budget(arms, found) if billed else [find_best(arms, found)],
+        headlines=_rank_by_budget(arms, rivals) if billed else [find_best(arms, rivals)],
         warnings=[*_warn_of_seeds(arms), *([] if paired else _warn_of_counts(arms))],
         paired=paired,
     )
@@ -123,30 +139,32 @@ def _rank_by_budget(
     return ranked
 
 
-def _compare_outcomes(
-    pairs: Sequence[tuple[PredictedArm, PredictedArm]], confidence: float
-) -> list[ComparisonPart]:
-    rows = {arm.name: _rows_by_seed(arm) for pair in pairs for arm in pair}
-    names = [(one.name, two.name) for one, two in pairs]
-    gaps = compare_arms(rows, names, confidence)
-    return [describe_pair(*pair, gap) for pair, gap in zip(names, gaps, strict=True)]
+def _compare(
+    arms: Sequence[PredictedArm],
+    pairs: Sequence[tuple[PredictedArm, PredictedArm]],
+    confidence: float,
+    *,
+    together: bool = False,
+    tests: int | None = None,
+) -> list[ArmsCompared]:
+    if _have_outcomes(arms):
+        # The rows of all arms, so that every call draws the same resamples.
+        rows = {arm.name: _rows_by_seed(arm) for arm in arms}
+        names = [(one.name, two.name) for one, two in pairs]
+        return compare_arms(rows, names, confidence, together=together, tests=tests)
+    # How pairs that share an arm move together is not known from counts: Bonferroni's.
+    each = 1 - (1 - confidence) / len(pairs) if together and pairs else confidence
+    # No table shows the replies that one arm alone got right, which counts do not say.
+    return [compare_counts(one.counts, two.counts, each, tests or len(pairs)) for one, two in pairs]
+
+
+def _have_outcomes(arms: Sequence[PredictedArm]) -> bool:
+    return all(arm.outcomes for arm in arms)
 
 
 def _rows_by_seed(arm: PredictedArm) -> dict[int, list[bool]]:
     order = sorted(next(iter(arm.outcomes.values())))
     return {seed: [arm.outcomes[seed][question] for question in order] for seed in arm.seeds}
-
-
-def _compare_counts(
-    pairs: Sequence[tuple[PredictedArm, PredictedArm]], confidence: float
-) -> list[ComparisonPart]:
-    # No table shows the replies that one arm alone got right, which counts do not say.
-    return [
-        describe_pair(
-            one.name, two.name, compare_counts(one.counts, two.counts, confidence, len(pairs))
-        )
-        for one, two in pairs
-    ]
 
 
 def _describe_arm(arm: PredictedArm, confidence: float) -> ArmPart:

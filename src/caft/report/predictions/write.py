@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 
-from caft.report.cells import Column, Table
+from caft.report.cells import Cell, Column, Table, points_cell
 from caft.report.predictions.judge import UNKNOWN, Judgement
 from caft.report.sweep.markdown import write_table
 from caft.report.sweep.tables import tabulate_arms, tabulate_comparisons
@@ -28,6 +28,11 @@ def write_judgement(found: Judgement) -> str:
         "pairs. MDD: minimum detectable difference (80% power), corrected likewise. Better: yes by "
         "test and interval, no if a gain of two points is ruled out."
     )
+    if (judged := len(found.together)) > 1:
+        note += (
+            f" The {judged} verdicts, the answers above and these pairs' MDD are by intervals that "
+            "hold all at once, which stand in brackets."
+        )
     texts = [*answers, *(f"! {warning}" for warning in found.warnings), note]
     *head, note = (textwrap.fill(text, _WIDEST) for text in texts)
     arms, pairs = write_table(_tabulate_arms(found)), write_table(_tabulate_pairs(found))
@@ -58,5 +63,8 @@ def _tabulate_pairs(found: Judgement) -> Table:
     shown = [column for column in table.columns if column.name not in left_out]
     if found.budgets:
         shown.append(Column("teacher tokens", "text", [found.budgets[k] for k in order]))
-    verdicts = [found.verdicts[k] for k in order]
+    # One pair alone has them beside its difference.
+    several = len(found.together) > 1
+    held = {k: points_cell(pair).aside for k, pair in found.together.items() if several}
+    verdicts = [Cell(found.verdicts[k], aside=held.get(k, "")) for k in order]
     return Table(table.label, [*shown, Column("second better?", "text", verdicts)])

@@ -119,6 +119,9 @@ def tabulate_stages(summary: Summary) -> Table:
         Column("source", "text", ["cached" if row.cached else "computed" for row in rows]),
         Column("time", "number", [Cell(duration(row.seconds), row.seconds) for row in rows]),
         Column("share", "number", [value_cell(row.share, percent) for row in rows]),
+        Column("tokens", "number",
+               [Cell(f"{count:,} {done}" if count else "", count or "")
+                for count, done in (row.tokens for row in rows)]),
         Column("tokens/s", "number",
                [Cell(row.rate, row.stage and row.stage.get("tokens_per_second")) for row in rows]),
         Column("memory", "number",

@@ -15,13 +15,14 @@ class TimeRow:
     """A line of the table of stages; `stage` is None for what is between them.
 
     `share` is that of the run's time, None if it took none of it or is unknown. `rate` is such as
-    "1,204 written"; empty without tokens.
+    "1,204 written"; empty without tokens. `tokens` are those, with what was done to them.
     """
 
     name: str
     seconds: float
     share: float | None
     rate: str = ""
+    tokens: tuple[int, str] = (0, "")
     stage: StageRecordPart | None = None
 
     @property
@@ -55,7 +56,14 @@ def list_time_rows(summary: Summary) -> list[TimeRow]:
     """The stages in order, then the rest of the run's time: loading, checks, this report."""
     stages = summary.get("stages") or []
     rows = [
-        TimeRow(stage["name"], stage["seconds"], stage.get("share"), _describe_rate(stage), stage)
+        TimeRow(
+            name=stage["name"],
+            seconds=stage["seconds"],
+            share=stage.get("share"),
+            rate=_describe_rate(stage),
+            tokens=_count_tokens(stage),
+            stage=stage,
+        )
         for stage in stages
     ]
     whole = summary["run"].get("seconds")

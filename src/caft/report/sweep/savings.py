@@ -17,6 +17,7 @@ WAYS_OF_COUNTING = {
     "rationales_asked": "rationales requested",
     "teacher_calls": "teacher calls",
     "teacher_tokens": "teacher tokens, read and written",
+    "own_rationale_tokens": "tokens of own chains",
     "trained_total_tokens": "trained tokens, prompts included",
     "train_flops": "training FLOPs",
     "usd": "USD",
