@@ -89,12 +89,13 @@ def option_prompts(workspace: Workspace) -> list[Prompt]:
 def entropy_gains(
     scores: Sequence[AnswerScore], teacher: Mapping[str, float], *, of: str = "answer_entropy"
 ) -> dict[str, float]:
-    """Student minus teacher, in nats, not below 0, of the questions that the teacher has.
+    """Student minus teacher, in nats, of the questions that the teacher has.
 
-    `of` is the student's entropy that is compared.
+    Below 0 where the teacher is less sure: all of these as 0 would be one value, which a quantile
+    cannot cut. `of` is the student's entropy that is compared.
     """
     return {
-        score.question_id: max(0.0, (score.estimates[of] or 0.0) - teacher[score.question_id])
+        score.question_id: (score.estimates[of] or 0.0) - teacher[score.question_id]
         for score in scores
         if score.question_id in teacher
     }
