@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from caft.hydra_bridge import compose
 from caft.models.config import TinyModelConfig
 from caft.models.sources.locate import locate_model
+from caft.pipeline.beforehand import refuse_beforehand
 from caft.pipeline.tracking import list_products
+from caft.run_config import RunContext
 
 SCORE_ONLY = ("until=split", "dataset.train=30", "dataset.validation=6", "dataset.test=6")
 
@@ -178,6 +181,30 @@ def test_a_teachers_entropies_are_those_of_its_own_run_or_of_a_pass(
         assert [row["complexity"] for row in by_gain] == (
             ["easy"] * 8 + ["middle"] * 14 + ["hard"] * 8
         )
+
+
+def test_an_endpoint_without_log_probabilities_is_refused_before_a_model_is_found(
+    workshop: Any, small: Any, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = workshop.folder / "cache"
+    monkeypatch.setenv("CAFT_CACHE", str(cache))
+    server.top = lambda call: {}
+    words = (
+        *small.words, *SCORE_ONLY, "split.estimator=option_entropy_gain", "teacher=vllm",
+        f"teacher.base_url={server.base_url}", "teacher.model=fake",
+    )  # fmt: skip
+    # A sweep asks for nothing when it checks its jobs.
+    assert refuse_beforehand(compose(words), RunContext(folder=workshop.folder / "job"))
+    assert server.log == []
+    # The reply is kept, so that the second run buys none.
+    for _ in range(2):
+        run = workshop.run(*words)
+        assert run.status == 2
+        assert run.err.count("\n") == 1
+        assert f"fake at {server.base_url} gives no log-probabilities, which" in run.err
+        assert len(server.log) == 1
+    assert workshop.made() == []
+    assert not cache.exists()
 
 
 def test_lengths_buy_every_rationale_and_the_dry_run_says_so(

@@ -12,12 +12,17 @@ from caft.data.entropies import read_entropies
 from caft.distill.local import check_local
 from caft.errors import UserError
 from caft.estimators import Need
-from caft.pipeline.steps import wanted_needs
+from caft.pipeline.steps import list_steps, wanted_needs
 from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore
 from caft.run_config import RunConfig
 from caft.score.config import ModelScoreConfig
-from caft.score.options import OPTION_GAIN, refuse_shared_beginnings
+from caft.score.options import (
+    OPTION_GAIN,
+    refuse_shared_beginnings,
+    refuse_without_alternatives,
+)
+from caft.store import StageKind
 from caft.teachers.config import EndpointConfig, LocalModelTeacherConfig, OpenAITeacherConfig
 from caft.teachers.replies import for_alternatives
 from caft.text.prompts import Prompt, Wanted, write_prompt
@@ -75,6 +80,18 @@ def find_option_teacher(config: RunConfig) -> EndpointConfig:
         f"{config.teacher.kind} is none; give teacher=openai or teacher=vllm, or use entropy_gain, "
         "which takes a local model or a file"
     )
+
+
+def refuse_without_log_probabilities(workspace: Workspace) -> None:
+    """UserError, after one call, if `option_entropy_gain` is wanted of an endpoint without them.
+
+    Before a model is looked for. The ledger keeps the reply, so that the stage does not buy it
+    again.
+    """
+    config = workspace.config
+    if any(step.kind is StageKind.teacher_options for step in list_steps(config)):
+        teacher = find_option_teacher(config)
+        refuse_without_alternatives(option_prompts(workspace), teacher, workspace.store.ledger_path)
 
 
 def option_prompts(workspace: Workspace) -> list[Prompt]:
