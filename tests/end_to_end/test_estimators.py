@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
+from caft.hydra_bridge import compose
+from caft.models.config import TinyModelConfig
+from caft.models.sources.locate import locate_model
+from caft.pipeline.beforehand import refuse_beforehand
 from caft.pipeline.tracking import list_products
+from caft.run_config import RunContext
 
 SCORE_ONLY = ("until=split", "dataset.train=30", "dataset.validation=6", "dataset.test=6")
 
@@ -133,18 +138,73 @@ def test_an_endpoints_log_probabilities_cut_the_classes_and_stand_in_the_bill(
     assert cost["teacher_usd"] == pytest.approx(30 * 1000 / 1e6)
     train = [row for row in run.rows("scores") if row["option_entropy_gain"] is not None]
     assert len(train) == 30
-    teachers = -0.92 * math.log(0.92) - 0.08 * math.log(0.01)
+    teachers = (-0.92 * math.log(0.92) - 0.08 * math.log(0.01), math.log(9))
     gains = {row["option_entropy_gain"]: row for row in train}
-    assert 0.0 in gains
-    assert len(gains) > 5
+    assert len(gains) > 25
     for gain, row in gains.items():
-        assert gain in (0.0, pytest.approx(row["option_entropy"] - teachers))
-    by_class = {name: [gain for gain, row in gains.items() if row["complexity"] == name]
-                for name in ("middle", "hard")}  # fmt: skip
-    assert max(by_class["middle"]) < min(by_class["hard"])
+        assert gain in [pytest.approx(row["option_entropy"] - nats) for nats in teachers]
+    easy, middle, hard = (
+        [gain for gain, row in gains.items() if row["complexity"] == name]
+        for name in ("easy", "middle", "hard")
+    )
+    assert max(easy) < min(middle) < max(middle) < min(hard)
+    assert min(easy) < 0
     again = workshop.run(*words)
     assert len(server.log) == 30
     assert again.summary["split"] == run.summary["split"]
+
+
+def test_a_teachers_entropies_are_those_of_its_own_run_or_of_a_pass(
+    shared: Any, small: Any
+) -> None:
+    """The teacher has other weights, in bfloat16; it is less sure of some of the questions."""
+    words = (*small.words, *SCORE_ONLY)
+    own = shared.run(*words, "model.weights_seed=2", "model.dtype=bfloat16")
+    teacher = {row["question_id"]: row["answer_entropy"] for row in own.rows("scores")}
+    folder = locate_model(TinyModelConfig(name="tiny", id="tiny", weights_seed=2))
+    wanted = (*words, "split.estimator=entropy_gain")
+    filed = shared.run(*wanted, f"score.teacher_entropies={own.folder / 'scores.parquet'}")
+    passed = shared.run(*wanted, "teacher=local_model", f"teacher.path={folder}")
+    assert (filed.stages, passed.stages) == (["score"], ["score", "score teacher"])
+    for run in (filed, passed):
+        assert (run.status, run.err) == (0, "")
+        assert run.summary["split"]["counts"] == {"easy": 8, "middle": 14, "hard": 8}
+        assert run.summary["split"]["held_out_by"] == "answer_entropy"
+        train = [row for row in run.rows("scores") if row["split"] == "train"]
+        gains = {row["question_id"]: row["entropy_gain"] for row in train}
+        assert gains == pytest.approx(
+            {row["question_id"]: row["answer_entropy"] - teacher[row["question_id"]]
+             for row in train}, abs=1e-3
+        )  # fmt: skip
+        assert sum(gain < 0 for gain in gains.values()) > 8
+        by_gain = sorted(train, key=lambda row: row["entropy_gain"])
+        assert [row["complexity"] for row in by_gain] == (
+            ["easy"] * 8 + ["middle"] * 14 + ["hard"] * 8
+        )
+
+
+def test_an_endpoint_without_log_probabilities_is_refused_before_a_model_is_found(
+    workshop: Any, small: Any, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = workshop.folder / "cache"
+    monkeypatch.setenv("CAFT_CACHE", str(cache))
+    server.top = lambda call: {}
+    words = (
+        *small.words, *SCORE_ONLY, "split.estimator=option_entropy_gain", "teacher=vllm",
+        f"teacher.base_url={server.base_url}", "teacher.model=fake",
+    )  # fmt: skip
+    # A sweep asks for nothing when it checks its jobs.
+    assert refuse_beforehand(compose(words), RunContext(folder=workshop.folder / "job"))
+    assert server.log == []
+    # The reply is kept, so that the second run buys none.
+    for _ in range(2):
+        run = workshop.run(*words)
+        assert run.status == 2
+        assert run.err.count("\n") == 1
+        assert f"fake at {server.base_url} gives no log-probabilities, which" in run.err
+        assert len(server.log) == 1
+    assert workshop.made() == []
+    assert not cache.exists()
 
 
 def test_lengths_buy_every_rationale_and_the_dry_run_says_so(

@@ -13,6 +13,7 @@ from small_runs import TWO_STAGES, score_in_order
 from caft.errors import UserError
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.estimators import find_judge
+from caft.pipeline.expected import count_prompt_tokens
 from caft.pipeline.planned import RUNS, PlannedStage, print_table
 from caft.pipeline.planner import Planner
 from caft.pipeline.preflight import check_prompts_and_start
@@ -79,6 +80,34 @@ def test_what_estimators_need_is_planned_too(open_small: Open) -> None:
     stages = plan(open_small(*words))
     assert list(stages) == ["model", "score", "score fallback", "score chains"]
     assert stages["score chains"][1].startswith("14 chains of thought of at most")
+
+
+MORE = "1 more forward pass each, about the model's own answer"
+CHAINS = "8 drawn chains of thought each, of at most 4 tokens"
+LOCAL = ("teacher=local_model", "teacher.id=a/b")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "stage", "work"),
+    [
+        ("p_true", "score p_true", f"14 questions, {MORE}"),
+        ("verbalized", "score verbalized", f"14 questions, {MORE}"),
+        ("entropy_gain", "score teacher", "8 training questions, 1 forward pass each of a/b"),
+        ("probe", "score", "14 questions, 1 forward pass each, about {tokens:,} tokens, hidden "
+         "states kept for the probe"),
+        # No held-out question is placed by what needs its gold answer.
+        ("pass_rate", "score samples", f"8 questions, {CHAINS}: up to 256"),
+        ("answer_frequency", "score samples", f"14 questions, {CHAINS}: up to 448"),
+    ],
+)  # fmt: skip
+def test_the_work_of_an_estimator_is_planned_in_whole_sentences(
+    open_small: Open, estimator: str, stage: str, work: str
+) -> None:
+    words = (f"score.estimators=[{estimator}]", "until=score", "score.chain.max_new_tokens=4")
+    workspace = open_small(*words, *LOCAL, "dry_run=true")
+    stages = plan(workspace)
+    assert list(stages)[1:] == list(dict.fromkeys(["score", stage]))
+    assert stages[stage] == (RUNS, work.format(tokens=count_prompt_tokens(workspace)))
 
 
 ALL_ESTIMATORS = "score.estimators=[fallback_entropy,cot_mean_entropy,rationale_length]"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from caft.pipeline.preflight import list_idle
 from caft.pipeline.steps import list_steps
 from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore
+from caft.split import split_questions
+from caft.split.config import EntropySplitConfig
 from caft.store import StageKind
 
 Open = Callable[..., Workspace]
@@ -23,13 +26,33 @@ WANTED = "score.estimators=[entropy_gain]"
 OF_OPTIONS = "score.estimators=[option_entropy_gain]"
 
 
-def test_the_gain_is_the_difference_but_never_below_nothing() -> None:
-    scores = [
-        AnswerScore(question_id=name, predicted="", valid=True, correct=True,
-                    estimates={"answer_entropy": nats})
-        for name, nats in (("a", 2.0), ("b", 0.5), ("test", 1.0))
-    ]  # fmt: skip
-    assert entropy_gains(scores, {"a": 0.25, "b": 0.75}) == {"a": 1.75, "b": 0.0}
+def scores_of(entropies: dict[str, float], of: str) -> list[AnswerScore]:
+    return [
+        AnswerScore(question_id=name, predicted="", valid=True, correct=True, estimates={of: nats})
+        for name, nats in entropies.items()
+    ]
+
+
+@pytest.mark.parametrize("of", ["answer_entropy", "option_entropy"])
+def test_the_gain_is_the_difference_also_where_the_teacher_is_less_sure(of: str) -> None:
+    assert entropy_gains(
+        scores_of({"a": 2.0, "b": 0.5, "test": 1.0}, of), {"a": 0.25, "b": 0.75}, of=of
+    ) == {"a": 1.75, "b": -0.25}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "of"),
+    [("entropy_gain", "answer_entropy"), ("option_entropy_gain", "option_entropy")],
+)
+def test_a_teacher_that_is_mostly_less_sure_leaves_no_class_empty(estimator: str, of: str) -> None:
+    """Gains of -0.5 to 0.375, five of them below 0 or on it; cuts at the places 1.75 and 5.25."""
+    scores = scores_of({f"q{place}": place / 8 for place in range(8)}, of)
+    gains = entropy_gains(scores, {row.question_id: 0.5 for row in scores}, of=of)
+    assert list(gains.values()) == [-0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375]
+    train = [replace(row, estimates={estimator: gains[row.question_id]}) for row in scores]
+    split = split_questions(train, [], EntropySplitConfig(estimator=estimator), seed=0)
+    assert split.thresholds == pytest.approx((-0.28125, 0.15625))
+    assert list(split.complexity_of.values()) == ["easy"] * 2 + ["middle"] * 4 + ["hard"] * 2
 
 
 def test_a_local_teacher_makes_one_pass_over_training_questions(open_small: Open) -> None:

@@ -221,6 +221,26 @@ def test_other_estimates_are_named_until_all_are_measured(sample: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("estimator", "words"),
+    [
+        ("gold_cross_entropy", "Cross-entropy of the gold answer (circular) uses the gold answers: "
+         "its AUC proves nothing, and a split by it is an oracle's."),
+        ("pass_rate", "Share of sampled chains that are right (circular) uses the gold answers: "
+         "its AUC proves nothing, and a split by it is an oracle's."),
+        ("probe", "Probability of a mistake by a probe of the hidden state (needs labels) is "
+         "fitted on gold answers of the training questions. Each of them is judged by a probe "
+         "that was fitted without it, so that the AUC is not circular."),
+        ("option_entropy", None),
+    ],
+)  # fmt: skip
+def test_what_looks_at_gold_answers_is_said(sample: Any, estimator: str, words: str | None) -> None:
+    score = sample.summary["score"]
+    score["roc_auc"][estimator] = score["roc_auc"][score["estimator"]]
+    score["estimator"] = estimator
+    assert find_warnings(sample.summary) == ((words,) if words else ())
+
+
 def test_subjects_alone_are_not_enough(sample: Any) -> None:
     within = {"value": 0.52, "low": 0.47, "high": 0.57, "n": 560, "incorrect": 400}
     sample.summary["score"]["within_subjects"] = within

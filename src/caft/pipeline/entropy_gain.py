@@ -12,12 +12,17 @@ from caft.data.entropies import read_entropies
 from caft.distill.local import check_local
 from caft.errors import UserError
 from caft.estimators import Need
-from caft.pipeline.steps import wanted_needs
+from caft.pipeline.steps import list_steps, wanted_needs
 from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore
 from caft.run_config import RunConfig
 from caft.score.config import ModelScoreConfig
-from caft.score.options import OPTION_GAIN, refuse_shared_beginnings
+from caft.score.options import (
+    OPTION_GAIN,
+    refuse_shared_beginnings,
+    refuse_without_alternatives,
+)
+from caft.store import StageKind
 from caft.teachers.config import EndpointConfig, LocalModelTeacherConfig, OpenAITeacherConfig
 from caft.teachers.replies import for_alternatives
 from caft.text.prompts import Prompt, Wanted, write_prompt
@@ -77,6 +82,18 @@ def find_option_teacher(config: RunConfig) -> EndpointConfig:
     )
 
 
+def refuse_without_log_probabilities(workspace: Workspace) -> None:
+    """UserError, after one call, if `option_entropy_gain` is wanted of an endpoint without them.
+
+    Before a model is looked for. The ledger keeps the reply, so that the stage does not buy it
+    again.
+    """
+    config = workspace.config
+    if any(step.kind is StageKind.teacher_options for step in list_steps(config)):
+        teacher = find_option_teacher(config)
+        refuse_without_alternatives(option_prompts(workspace), teacher, workspace.store.ledger_path)
+
+
 def option_prompts(workspace: Workspace) -> list[Prompt]:
     """The answer prompt of every training question, as chat turns, with the student's shots."""
     prompt, questions = workspace.config.dataset.prompt, workspace.questions
@@ -89,12 +106,13 @@ def option_prompts(workspace: Workspace) -> list[Prompt]:
 def entropy_gains(
     scores: Sequence[AnswerScore], teacher: Mapping[str, float], *, of: str = "answer_entropy"
 ) -> dict[str, float]:
-    """Student minus teacher, in nats, not below 0, of the questions that the teacher has.
+    """Student minus teacher, in nats, of the questions that the teacher has.
 
-    `of` is the student's entropy that is compared.
+    Below 0 where the teacher is less sure: all of these as 0 would be one value, which a quantile
+    cannot cut. `of` is the student's entropy that is compared.
     """
     return {
-        score.question_id: max(0.0, (score.estimates[of] or 0.0) - teacher[score.question_id])
+        score.question_id: (score.estimates[of] or 0.0) - teacher[score.question_id]
         for score in scores
         if score.question_id in teacher
     }

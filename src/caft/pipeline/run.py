@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from caft.console import tell
+from caft.pipeline.entropy_gain import refuse_without_log_probabilities
 from caft.pipeline.outputs import write_outputs
 from caft.pipeline.preflight import check_prompts_and_start, open_workspace
 from caft.pipeline.stages import run_stages
@@ -44,6 +45,7 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
         return DONE
     started = datetime.now(UTC)
     workspace = open_workspace(config, context)
+    refuse_without_log_probabilities(workspace)
     check_prompts_and_start(workspace)
     with open_logger(config.logger, _identify(config, context)) as tracker:
         results = run_stages(workspace, tracker)

@@ -50,9 +50,8 @@ def ask_options(
     `teacher` is as `for_alternatives` makes it. UserError, after one call, if the endpoint gives no
     log-probabilities, and if no question has an estimate; else as `ask_all`.
     """
-    requests = [Request(prompt.turns) for prompt in prompts]
-    _refuse_without_alternatives(requests, teacher, ledger_path)
-    replies = ask_all(requests, teacher, ledger_path, progress)
+    refuse_without_alternatives(prompts, teacher, ledger_path)
+    replies = ask_all([Request(prompt.turns) for prompt in prompts], teacher, ledger_path, progress)
     rows = [
         _read_reply(question, reply, answer_labels(question, option_ids))
         for question, reply in zip(questions, replies, strict=True)
@@ -71,12 +70,12 @@ def ask_options(
     return rows
 
 
-def _refuse_without_alternatives(
-    requests: Sequence[Request], teacher: EndpointConfig, ledger_path: Place
+def refuse_without_alternatives(
+    prompts: Sequence[Prompt], teacher: EndpointConfig, ledger_path: Place
 ) -> None:
     """UserError if the first reply has no log-probabilities; one that a filter withheld may not."""
-    for request in requests:
-        reply = ask_live(request, teacher, ledger_path)
+    for prompt in prompts:
+        reply = ask_live(Request(prompt.turns), teacher, ledger_path)
         if reply is None:
             return
         if not reply.failure and read_finish(reply.finish_reason) is Finish.withheld:
