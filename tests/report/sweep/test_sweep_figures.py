@@ -127,6 +127,14 @@ def test_arms_that_cost_the_same_have_no_figure() -> None:
     assert draw_pareto([], WAYS) is None
 
 
+def test_budgets_that_are_nearly_equal_fill_the_plot() -> None:
+    figure = draw_pareto(priced((0.5, 1000, 1), (0.6, 1100, 1)), WAYS)
+    assert figure is not None
+    # 980 tokens, a fifth of their distance before the first, to 1,100 are 286 pixels from 18 on.
+    places = [mark.x for mark in read_marks(figure.panels[0]) if mark.fill]
+    assert places == pytest.approx([18 + 286 / 6, 304], abs=0.01)
+
+
 def cut(number: int, value: float, *cuts: float, estimator: str = "answer_entropy") -> Any:
     return arm(number, value, thresholds=list(cuts), estimator=estimator)
 

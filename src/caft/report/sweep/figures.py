@@ -101,16 +101,24 @@ def _draw_price(arms: Sequence[ArmPart], key: str, words: str) -> Markup:
     names = ", ".join(arms[place]["name"] for place in front)
     text = f"Pareto-optimal, by rising cost: {names}. The numbers follow as a table."
     key = f"pareto-{key.replace('_', '-')}"
-    return draw_arms(key, text, marks, axis=words, domain=(0, max(prices)), labels=COUNT,
-                     bands=_shade_random(arms, prices))  # fmt: skip
+    low, high = domain = _span_prices(prices)
+    return draw_arms(key, text, marks, axis=words, domain=domain, labels=COUNT,
+                     bands=_shade_random(arms, prices, 0.04 * (high - low)))  # fmt: skip
 
 
-def _shade_random(arms: Sequence[ArmPart], prices: Sequence[float]) -> list[dict[str, object]]:
+def _span_prices(prices: Sequence[float]) -> tuple[float, float]:
+    """From 0, unless all are above half of the highest: budgets that are nearly equal."""
+    low, high = min(prices), max(prices)
+    return (max(0.0, low - 0.2 * (high - low)) if low > high / 2 else 0.0), high
+
+
+def _shade_random(
+    arms: Sequence[ArmPart], prices: Sequence[float], beside: float
+) -> list[dict[str, object]]:
     """Corners of a band for the random arms that differ in nothing but their split.
 
-    It is straight between their prices, and ends a little beside the first and the last.
+    It is straight between their prices, and ends a little `beside` the first and the last.
     """
-    beside = 0.04 * max(prices)
     controls: dict[str, list[tuple[float, ArmPart]]] = {}
     for price, arm in zip(prices, arms, strict=True):
         if _is_random(arm):
