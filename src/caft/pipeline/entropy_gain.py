@@ -6,7 +6,7 @@ Those over the options alone are from an endpoint's log-probabilities: `option_e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from caft.data.entropies import read_entropies
 from caft.distill.local import check_local
@@ -94,13 +94,11 @@ def refuse_without_log_probabilities(workspace: Workspace) -> None:
         refuse_without_alternatives(option_prompts(workspace), teacher, workspace.store.ledger_path)
 
 
-def option_prompts(workspace: Workspace) -> list[Prompt]:
+def option_prompts(workspace: Workspace) -> Iterator[Prompt]:
     """The answer prompt of every training question, as chat turns, with the student's shots."""
     prompt, questions = workspace.config.dataset.prompt, workspace.questions
-    return [
-        write_prompt(question, prompt, Wanted.answer, chat=True, shots=questions.shots)
-        for question in questions.train
-    ]
+    for question in questions.train:
+        yield write_prompt(question, prompt, Wanted.answer, chat=True, shots=questions.shots)
 
 
 def entropy_gains(

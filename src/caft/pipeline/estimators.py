@@ -169,7 +169,7 @@ def _gather_teacher_options(workspace: Workspace, scored: Scored, step: Step) ->
     with measured() as effort, watch_asking(config.trainer.progress) as bar:
         rows = ask_options(
             train,
-            option_prompts(workspace),
+            [*option_prompts(workspace)],
             option_ids=config.dataset.prompt.option_ids,
             teacher=find_option_teacher(config),
             ledger_path=workspace.store.ledger_path,

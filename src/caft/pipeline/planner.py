@@ -192,7 +192,7 @@ class Planner:
             find_option_teacher(self.config),
             f"{self.config.teacher.name}, one token each",
         )
-        return self._plan_prompts(step, whose, teacher, option_prompts(self.workspace))
+        return self._plan_prompts(step, whose, teacher, [*option_prompts(self.workspace)])
 
     def plan_follow_up(self, step: Step) -> PlannedStage:
         """One more pass a question, about the base model's answer: known after scoring."""

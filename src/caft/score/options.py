@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from caft.errors import UserError
 from caft.records import Judgement, Question
@@ -71,7 +71,7 @@ def ask_options(
 
 
 def refuse_without_alternatives(
-    prompts: Sequence[Prompt], teacher: EndpointConfig, ledger_path: Place
+    prompts: Iterable[Prompt], teacher: EndpointConfig, ledger_path: Place
 ) -> None:
     """UserError if the first reply has no log-probabilities; one that a filter withheld may not."""
     for prompt in prompts:

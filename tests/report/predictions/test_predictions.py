@@ -99,6 +99,15 @@ def test_rows_in_any_order_and_in_several_files_are_the_same_sweep(tmp_path: Pat
     assert judge(folder).comparisons == whole.comparisons
 
 
+def rows_of(jobs: Iterable[JobResult]) -> Rows:
+    return [
+        {"question_id": key, "arm": job.finished["method"]["name"], "seed": job.seed,
+         "correct": int(right)}
+        for job in jobs
+        for key, right in job.outcomes.items()
+    ]  # fmt: skip
+
+
 def test_the_statistics_are_those_of_the_sweeps_own_report(
     tmp_path: Path, make_job: Callable[..., JobResult]
 ) -> None:
@@ -107,14 +116,8 @@ def test_the_statistics_are_those_of_the_sweeps_own_report(
         for k, (method, accuracy) in enumerate((("sft", 0.45), ("distill", 0.63)))
         for seed in (1, 2, 3)
     ]
-    rows = [
-        {"question_id": key, "arm": job.finished["method"]["name"], "seed": job.seed,
-         "correct": int(right)}
-        for job in jobs
-        for key, right in job.outcomes.items()
-    ]  # fmt: skip
     (ours,) = compare_all(find_arms(jobs), 0.95)
-    (theirs,) = judge(write_csv(tmp_path / "a.csv", rows)).comparisons
+    (theirs,) = judge(write_csv(tmp_path / "a.csv", rows_of(jobs))).comparisons
     assert {**theirs, "mode": ours["mode"]} == ours
 
 
@@ -129,14 +132,8 @@ def test_of_several_pairs_both_say_the_same_too(
         )
         for seed in (1, 2, 3)
     ]
-    rows = [
-        {"question_id": key, "arm": job.finished["method"]["name"], "seed": job.seed,
-         "correct": int(right)}
-        for job in jobs
-        for key, right in job.outcomes.items()
-    ]  # fmt: skip
     arms = find_arms(jobs)
-    found = judge(write_csv(tmp_path / "a.csv", rows))
+    found = judge(write_csv(tmp_path / "a.csv", rows_of(jobs)))
     tests = compare_pairs([*itertools.combinations(arms, 2)], 0.95, together=True)
     assert [{**pair, "mode": "rationale"} for pair in found.together.values()] == tests
     pairs = compare_all(arms, 0.95)
