@@ -109,7 +109,7 @@ def _draw_price(arms: Sequence[ArmPart], key: str, words: str) -> Markup:
 def _span_prices(prices: Sequence[float]) -> tuple[float, float]:
     """From 0, unless all are above half of the highest: budgets that are nearly equal."""
     low, high = min(prices), max(prices)
-    return (max(0.0, low - 0.2 * (high - low)) if low > high / 2 else 0.0), high
+    return (low - 0.2 * (high - low) if low > high / 2 else 0.0), high
 
 
 def _shade_random(
